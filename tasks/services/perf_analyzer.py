@@ -127,8 +127,8 @@ def spread(samples: Sequence[float]) -> Spread:
     """Sample count, percentiles and standard deviation of latencies."""
     import numpy
 
-    percentiles: list[float] = numpy.percentile(samples, [50, 95, 99]).tolist()
-    return Spread(len(samples), *percentiles, stdev=float(numpy.std(samples)))
+    p50, p95, p99 = (float(value) for value in numpy.percentile(samples, [50, 95, 99]))
+    return Spread(len(samples), p50, p95, p99, float(numpy.std(samples)))
 
 
 def find_binary() -> Path:

@@ -33,7 +33,7 @@ class Prometheus:
     pid: int
 
     def query(self, expression: str, at: float | None = None) -> list[Series]:
-        """The value of a PromQL expression now, or `at` a unix time. UserError with Prometheus's message on a bad one."""
+        """The value of a PromQL expression now or `at` a unix time; UserError in Prometheus's words."""
         answer = self.ask("query", {"query": expression, **({"time": at} if at else {})})
         if answer["resultType"] == "scalar":
             return [Series({}, samples([answer["result"]]))]
