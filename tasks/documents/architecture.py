@@ -1,0 +1,115 @@
+"""What the architecture picture may show: the parts that records prove to have run, and no other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from tasks.documents import stored
+from tasks.documents.figures import cell, heading
+from tasks.documents.stored import Record
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part and what proves it: passed records of a kind, of a file that they executed, or of a subject in their id."""
+
+    id: str
+    title: Mapping[str, str]
+    names: str  # how a picture may call it (regular expression)
+    kind: str = ""
+    file: str = ""
+    subject: str = ""
+
+    def proves(self, record: Record) -> bool:
+        """Whether the record shows that this part ran."""
+        used = [*(record["stanza"].get("uses") or []), *record["inputs"]]
+        return bool(
+            record["status"] == "passed"
+            and (not self.kind or record["kind"] == self.kind)
+            and (not self.file or self.file in {PurePosixPath(path).name for path in used})
+            and self.subject in record["id"]
+        )
+
+
+PARTS = (
+    Part("redis", {"en": "Redis response cache", "zh": "Redis 响应缓存"}, r"redis", kind="cache_proxy"),
+    Part("ensemble", {"en": "Ensemble pipeline", "zh": "Ensemble 流水线"}, r"ensemble", file="ensemble_config.pbtxt"),
+    Part(
+        "multi_model",
+        {"en": "Multi-model serving", "zh": "多模型并发服务"},
+        r"multi[-_ ]?model|多模型",
+        file="multi_model_config.pbtxt",
+    ),
+    Part("bert", {"en": "BERT", "zh": "BERT"}, r"\bbert\b", subject="bert-"),
+    Part("autoscaling", {"en": "Autoscaling", "zh": "自动扩缩容"}, r"auto[- ]?scal|\bhpa\b|扩缩容", kind="autoscale"),
+)
+
+# Systems that pictures of inference platforms like to show: each needs a record that names it.
+SYSTEMS = (
+    "airflow", "celery", "elasticsearch", "envoy", "faiss", "grafana", "istio", "kafka", "keda", "knative", "kserve",
+    "kubernetes", "langchain", "memcached", "milvus", "mongodb", "mysql", "nginx", "onnxruntime", "openvino", "postgres",
+    "prometheus", "rabbitmq", "slurm", "spark", "tensorflow", "tensorrt", "torchserve", "traefik", "triton", "vllm",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A part as the picture shows it: backend and tier, one measured value, and the record it comes from."""
+
+    id: str
+    title: str
+    backend: str
+    tier: str
+    result: str
+    record: str
+    stand_in: bool
+
+
+def shown(records: Sequence[Record], lang: str = "en") -> list[Shown]:
+    """The parts that ran, each with the first metric of its first record's last point."""
+    found = []
+    for part in PARTS:
+        proof = next((record for record in records if part.proves(record)), None)
+        if proof is not None:
+            label, stands_in = stored.label(proof, lang), proof["tier"] == "stand-in"
+            found.append(
+                Shown(
+                    part.id, part.title[lang], proof["backend"], label, result(proof, lang), stored.name(proof), stands_in
+                )
+            )
+    return found
+
+
+def result(record: Record, lang: str) -> str:
+    """`latency p50 (ms): 12.35 at cache=redis`."""
+    names = [metric for metric in stored.metrics(record) if not metric.endswith("_bool")]
+    if not names or not record["rows"]:
+        return ""
+    row = record["rows"][-1]
+    where = ", ".join(f"{axis}={stored.text(value)}" for axis, value in row["point"].items())
+    value = f"{heading(names[0], lang)} {cell(names[0], row['metrics'].get(names[0]), lang)}"
+    return f"{value} @ {where}" if where else value
+
+
+def unproved(text: str, records: Sequence[Record]) -> list[str]:
+    """Parts and systems that a picture's text names although no passed record shows that they ran."""
+    ran = [record for record in records if record["status"] == "passed"]
+    wrong = [
+        part.id
+        for part in PARTS
+        if re.search(part.names, text, re.IGNORECASE) and not any(part.proves(record) for record in ran)
+    ]
+    told = " ".join(
+        " ".join([record["id"], record["kind"], record["backend"], record["stand_in_for"], *record["versions"]])
+        for record in ran
+    ).lower()
+    return wrong + [name for name in SYSTEMS if re.search(rf"\b{name}", text, re.IGNORECASE) and name not in told]
+
+
+def missing(text: str, wanted: Sequence[str]) -> list[str]:
+    """The wanted parts that the picture's text does not name."""
+    names = {part.id: part.names for part in PARTS}
+    return [part for part in wanted if not re.search(names[part], text, re.IGNORECASE)]
