@@ -1,0 +1,56 @@
+"""The child that talks to MLflow: `python -m runner.tracking`, with its work as JSON on stdin.
+
+MLflow costs seconds of CPU to import, and a server that never answers blocks inside it: in a child, the first
+disturbs no caller, and the second can be killed. It answers in JSON lines on stdout; `supervise` reads them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+
+def main() -> None:
+    """Do the work that stdin describes, under the lock: two at once would create runs twice."""
+    work = json.load(sys.stdin)
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # MLflow prints links and migrations
+    os.nice(5)
+    artifacts = Path(work["artifacts"])
+    try:
+        with FileLock(artifacts / ".tracking.lock", timeout=work["lock_timeout_s"]):
+            perform(work, artifacts, answers)
+    except Timeout:
+        tell(answers, end="another process is sending to MLflow just now")
+    except OSError as error:
+        tell(answers, end=f"{error.strerror or error} ({error.filename or artifacts})")
+
+
+def perform(work: dict[str, Any], artifacts: Path, answers: IO[str]) -> None:
+    """Import MLflow and work; every sign of life is told."""
+    tell(answers, beat="locked")
+    from runner.tracking.replay import Away, Replay
+
+    tell(answers, beat="imported")
+    try:
+        replay = Replay(artifacts, work["where"], work["experiment_prefix"], lambda **sign: tell(answers, **sign))
+        if work["send"]:
+            replay.send_all(work["patient"])
+        replay.close_orphans()
+    except Away as away:
+        tell(answers, end=str(away))
+
+
+def tell(answers: IO[str], **sign: Any) -> None:
+    """One JSON line for the parent."""
+    answers.write(json.dumps(sign) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()

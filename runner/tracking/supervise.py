@@ -1,0 +1,182 @@
+"""Run the child that talks to MLflow, watch that it gets on, kill it when it does not. Light: no MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from runner.tracking import markers
+from runner.tracking.probe import away
+from runner.tracking.settings import TrackingSettings, database, resolve
+from tasks.services.process import stop
+
+START_S = 90.0  # importing MLflow and opening a new SQLite store, on a busy machine; no server takes part in it
+INHERITED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI")
+SOURCE = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How many records and days were sent, how many still wait, and why they wait."""
+
+    sent: int
+    left: int
+    reason: str
+
+
+@dataclass
+class Outcome:
+    """What the child told."""
+
+    sent: int = 0
+    closed: int = 0
+    reason: str = ""
+    beats: set[str] = field(default_factory=set)
+
+
+def sync(
+    artifacts: Path, settings: TrackingSettings, say: Callable[[str], None], deadline_s: float | None = None
+) -> Sent:
+    """Send what waits. With `deadline_s`, a server that is away costs at most that long; without, it is patient.
+
+    Never raises for a store that is away: records wait on disk, nothing is lost, and a later call sends them.
+    """
+    waiting = markers.pending(artifacts, settings.uri)
+    if not waiting:
+        return Sent(0, 0, "")
+    outcome = work(artifacts, settings, say, deadline_s, total=len(waiting))
+    left = markers.pending(artifacts, settings.uri)
+    reason = (outcome.reason or "MLflow did not take all of them") if left else ""
+    if left:
+        say(f"MLflow: {reason}. {counted(left)} wait on disk; `run sync` sends them.")
+    elif outcome.sent:
+        say(f"MLflow: {counted(waiting)} sent.")
+    return Sent(outcome.sent, len(left), reason)
+
+
+def close_orphans(
+    artifacts: Path, settings: TrackingSettings, say: Callable[[str], None], deadline_s: float | None = None
+) -> int:
+    """Close as KILLED the runs that dead processes left RUNNING; how many. `sync` does this too when it sends."""
+    store = database(resolve(settings.uri, artifacts))
+    if store is not None and not store.exists():
+        return 0
+    outcome = work(artifacts, settings, say, deadline_s, total=0)
+    if outcome.reason:
+        say(f"MLflow: {outcome.reason}.")
+    return outcome.closed
+
+
+def work(
+    artifacts: Path, settings: TrackingSettings, say: Callable[[str], None], deadline_s: float | None, total: int
+) -> Outcome:
+    """Start the child, pass its words on, and end it when nothing is heard for too long. `total` 0: only orphans."""
+    where = resolve(settings.uri, artifacts)
+    patience = settings.patient_timeout_s if deadline_s is None else min(settings.request_timeout_s, deadline_s)
+    probe_s = patience if deadline_s is None else min(settings.probe_timeout_s, deadline_s)
+    if reason := away(where, probe_s):
+        return Outcome(reason=reason)
+    order = {
+        "artifacts": str(artifacts.resolve()),
+        "where": where,
+        "experiment_prefix": settings.experiment_prefix,
+        "send": total > 0,
+        "patient": deadline_s is None,
+        "lock_timeout_s": 600 if deadline_s is None else patience,
+    }
+    outcome = Outcome()
+    with tempfile.TemporaryFile() as log:
+        child = start(order, max(1, round(patience)), log)
+        try:
+            listen(child, outcome, say, total, silence_s(where, patience, deadline_s))
+        finally:
+            stop(child, stop_s=0)
+        if child.returncode > 0 and not outcome.reason:
+            outcome.reason = f"the sender stopped: {last_line(log)}"
+    return outcome
+
+
+def silence_s(where: str, patience: float, deadline_s: float | None) -> float:
+    """How long the child may be silent: a little more than one request, on which MLflow itself gives up first."""
+    if database(where) is not None:
+        return START_S
+    return patience + 5 if deadline_s is None else min(patience + 0.5, deadline_s)
+
+
+def start(order: dict[str, Any], request_timeout_s: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """The child, in a process group of its own, dying with this process; its work goes in through stdin."""
+    env = {name: value for name, value in os.environ.items() if name not in INHERITED} | {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a request sent twice could create a run twice
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(request_timeout_s),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH")))),
+    }
+    child = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "runner.tracking"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env, process_group=0,
+    )  # fmt: skip
+    assert child.stdin is not None
+    with child.stdin:
+        child.stdin.write(json.dumps(order).encode())
+    return child
+
+
+def listen(
+    child: subprocess.Popen[bytes], outcome: Outcome, say: Callable[[str], None], total: int, silent_s: float
+) -> None:
+    """Take in what the child tells until it ends or is silent for too long."""
+    assert child.stdout is not None
+    for sign in signs(child.stdout, lambda: silent_s if "imported" in outcome.beats else START_S):
+        if sign is None:
+            outcome.reason = "the server stopped answering"
+            return
+        if "beat" in sign:
+            outcome.beats.add(sign["beat"])
+        elif "sent" in sign:
+            outcome.sent += 1
+            say(f"MLflow: {outcome.sent}/{max(total, outcome.sent)} sent")
+        elif "closed" in sign:
+            outcome.closed += 1
+        elif "say" in sign:
+            say(sign["say"])
+        elif "end" in sign:
+            outcome.reason = sign["end"]
+
+
+def signs(pipe: IO[bytes], silent_s: Callable[[], float]) -> Iterator[dict[str, Any] | None]:
+    """The child's lines as they come; None once when it was silent for too long."""
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while True:
+            if not selector.select(silent_s()):
+                yield None
+                return
+            chunk = os.read(pipe.fileno(), 65536)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from map(json.loads, lines)
+
+
+def counted(paths: list[Path]) -> str:
+    """So many records, so many days."""
+    days = sum(path.is_dir() for path in paths)
+    parts = ((len(paths) - days, "record"), (days, "day"))
+    return " and ".join(f"{count} {word}{'s' if count > 1 else ''}" for count, word in parts if count)
+
+
+def last_line(log: IO[bytes]) -> str:
+    """The last line of what the child complained about."""
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no message"
