@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 
@@ -28,7 +30,17 @@ class Replay:
 
     def __init__(self, artifacts: Path, where: str, prefix: str, tell: Callable[..., None]) -> None:
         self.artifacts, self.where, self.prefix, self.tell = artifacts, where, prefix, tell
+        self.prepare(database(where))
         self.client = MlflowClient(where, where)
+
+    def prepare(self, store: Path | None) -> None:
+        """A new SQLite store knows nothing: forget what the old one knew, before there is a file to say otherwise."""
+        if store is None or store.exists():
+            return
+        for week in self.artifacts.glob("week*"):
+            markers.forget(week, self.where)
+        with closing(sqlite3.connect(store)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")  # a third of the time per write; the UI reads meanwhile
 
     def send_all(self, patient: bool) -> None:
         """Send records and days, week by week. Without patience the server's first failure ends it (Away)."""

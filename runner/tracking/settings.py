@@ -32,7 +32,7 @@ class TrackingSettings:
             raise UserError(
                 "the tracking URI carries credentials, which would be written into every record's marker",
                 where="tracking.uri",
-                remedy="Put them into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD and leave them out of the URI.",
+                remedy="Put them into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead.",
             )
         if self.uri and parts.scheme not in ("http", "https", "sqlite"):
             raise UserError(

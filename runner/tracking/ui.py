@@ -19,7 +19,7 @@ LEAN = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY
 
 
 def ui(artifacts: Path, settings: TrackingSettings, port: int = 0, say: Callable[[str], None] = print) -> int:
-    """Serve MLflow's UI until Ctrl-C or SIGTERM; port 0 takes a free one. A remote store has its own UI: its URL is shown.
+    """Serve MLflow's UI until Ctrl-C or SIGTERM; port 0 takes a free one. A server has a UI: its URL is shown.
 
     Raises UserError when nothing was tracked yet or the port is taken.
     """
@@ -29,9 +29,7 @@ def ui(artifacts: Path, settings: TrackingSettings, port: int = 0, say: Callable
         say(f"MLflow: {where}")
         return 0
     if not store.exists():
-        raise UserError(
-            "nothing is in MLflow yet", where=str(store), remedy="Run something, for example: run plan=day15"
-        )
+        raise UserError("nothing is in MLflow yet", where=str(store), remedy="Run something first: run plan=day15")
     port = port or free_port()
     base = f"http://{LOOPBACK}:{port}"
     say("Starting MLflow's UI (some ten seconds) …")
