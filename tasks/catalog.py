@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from tasks.api import Check, Kind
+from tasks.checks import redis_client
+from tasks.traffic import cache_proxy
+from tasks.triton import ensemble as triton_ensemble
 
-KINDS: dict[str, Kind] = {}
+KINDS: dict[str, Kind] = {
+    "cache_proxy": cache_proxy,
+    "triton_ensemble": triton_ensemble,
+}
 
-CHECKS: dict[str, Check] = {}
+CHECKS: dict[str, Check] = {
+    "redis_client": redis_client,
+}

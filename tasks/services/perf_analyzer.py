@@ -45,11 +45,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Load:
-    """What the clients saw: `latency` in ms over the stable windows, requests per second (times batch: samples)."""
+    """What the clients saw: the latency of each request (ms) of the last windows, inferences per second.
+
+    `seconds` is the time from the first request to the last answer, earlier windows included.
+    """
 
     throughput_rps: float
-    latency: Spread
+    latencies_ms: Sequence[float]
+    seconds: float
     stable: bool = True
+
+    @property
+    def latency(self) -> Spread:
+        return spread(self.latencies_ms)
 
     @property
     def note(self) -> str:
@@ -120,14 +128,16 @@ def parse(plan: Plan, work: Path) -> Load:
         rows = list(csv.DictReader(file))
     if not latencies or not rows:
         raise UserError(f"perf_analyzer saw no answers of {plan.model}")
-    return Load(float(rows[0]["Inferences/Second"]), spread(latencies))
+    seconds = (max(end for _, end in times) - times[0][0]) / 1e9
+    return Load(float(rows[0]["Inferences/Second"]), latencies, seconds)
 
 
 def spread(samples: Sequence[float]) -> Spread:
     """Sample count, percentiles and standard deviation of latencies."""
     import numpy
 
-    p50, p95, p99 = (float(value) for value in numpy.percentile(samples, [50, 95, 99]))
+    percentiles: list[float] = numpy.percentile(samples, [50, 95, 99]).tolist()
+    p50, p95, p99 = percentiles
     return Spread(len(samples), p50, p95, p99, float(numpy.std(samples)))
 
 

@@ -19,17 +19,13 @@ class TritonPythonModel:
         self.inputs = [tensor["name"] for tensor in config["input"]]
         self.outputs = [tensor["name"] for tensor in config["output"]]
         self.batched = config["max_batch_size"] > 0
-        file = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
-        self.session = onnxruntime.InferenceSession(str(file), options(config), providers=providers(args))
+        self.session = load_session(args, config)
         known = {tensor.name for tensor in (*self.session.get_inputs(), *self.session.get_outputs())}
         if unknown := set(self.inputs + self.outputs) - known:
             raise pb_utils.TritonModelException(f"{sorted(unknown)} are not in model.onnx, which has {sorted(known)}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        arrays = [
-            [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs]
-            for request in requests
-        ]
+        arrays = [self.arrays(request) for request in requests]
         if not self.batched or not stackable(arrays):
             return [self.respond(self.run(inputs)) for inputs in arrays]
         outputs = self.run([numpy.concatenate(parts) for parts in zip(*arrays, strict=True)])
@@ -55,11 +51,13 @@ def stackable(requests: list[Any]) -> bool:
     )
 
 
-def options(config: dict[str, Any]) -> Any:
+def load_session(args: dict[str, str], config: dict[str, Any]) -> Any:
+    """An ONNX Runtime session on the model.onnx of the version that is loaded."""
     settings = onnxruntime.SessionOptions()
     threads = config.get("parameters", {}).get("intra_op_num_threads", {}).get("string_value", "1")
     settings.intra_op_num_threads = int(threads)
-    return settings
+    file = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+    return onnxruntime.InferenceSession(str(file), settings, providers=providers(args))
 
 
 def providers(args: dict[str, str]) -> list[Any]:

@@ -1,0 +1,88 @@
+"""Requests to a Triton server and what its statistics say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.api import UserError
+
+
+@dataclass(frozen=True)
+class Times:
+    """What a model's requests took in the server, cumulative: counts and milliseconds."""
+
+    requests: int = 0
+    total_ms: float = 0.0
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0  # input, inference and output
+
+    def since(self, before: Times) -> Times:
+        """The mean times of one request since `before`."""
+        requests = self.requests - before.requests
+        if requests < 1:
+            raise UserError("no request was answered in between, so there is no mean")
+        means = (
+            (getattr(self, name) - getattr(before, name)) / requests for name in ("total_ms", "queue_ms", "compute_ms")
+        )
+        return Times(requests, *means)
+
+
+class Client:
+    """A gRPC client of one server; a refused request is a UserError with the server's message."""
+
+    def __init__(self, address: str) -> None:
+        from tritonclient.grpc import InferenceServerClient
+
+        self.server = InferenceServerClient(address)
+
+    def infer(self, model: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run `model` once on named arrays; all its outputs by name."""
+        from tritonclient.grpc import InferInput
+        from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+        tensors = []
+        for name, array in inputs.items():
+            tensor = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+            tensor.set_data_from_numpy(array)
+            tensors.append(tensor)
+        try:
+            result = self.server.infer(model, tensors)
+        except InferenceServerException as error:
+            raise UserError(f"Triton refused a request to {model}: {error.message()}") from error
+        return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
+
+    def times(self) -> dict[str, Times]:
+        """The cumulative times of every model."""
+        answer = self.server.get_inference_statistics(as_json=True)
+        return {model["name"]: times(model.get("inference_stats", {})) for model in answer["model_stats"]}
+
+    def ready(self, model: str) -> bool:
+        return bool(self.server.is_model_ready(model))
+
+    def close(self) -> None:
+        self.server.close()
+
+
+def times(statistics: Mapping[str, Mapping[str, str]]) -> Times:
+    """Triton's statistics of one model (nanoseconds as text) in milliseconds."""
+
+    def ms(*names: str) -> float:
+        return sum(int(statistics.get(name, {}).get("ns", 0)) for name in names) / 1e6
+
+    requests = int(statistics.get("success", {}).get("count", 0))
+    compute = ms("compute_input", "compute_infer", "compute_output")
+    return Times(requests, ms("success"), ms("queue"), compute)
+
+
+def max_abs_error(measured: Any, reference: Any, what: str, tolerance: float) -> float:
+    """The largest deviation from the reference; UserError when it is beyond the tolerance or the shape is another."""
+    import numpy
+
+    if measured is None or measured.shape != reference.shape:
+        raise UserError(f"{what}: shape {getattr(measured, 'shape', None)} instead of {reference.shape}")
+    worst = float(numpy.abs(measured.astype(numpy.float64) - reference).max())
+    if not worst <= tolerance:
+        raise UserError(f"{what} differs from the numpy reference by {worst:.3g} (allowed {tolerance:g})")
+    return worst
