@@ -1,0 +1,48 @@
+"""Models made on the spot, kept under `${XDG_CACHE_HOME:-~/.cache}/infra90/models`: made once, found by all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infra90" / "models"
+
+
+def key(settings: Any, sources: Sequence[ModuleType]) -> str:
+    """What the model depends on: its settings and the source of the modules that make it."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for module in sources:
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def obtain(name: str, make: Callable[[Path], None]) -> Path:
+    """The cached folder `name`; `make(stage)` fills it when it is not there.
+
+    It is filled beside and renamed when whole: a killed maker leaves nothing that could be taken for a model, and of
+    two makers at the same time the later one uses the earlier one's.
+    """
+    home = folder() / name
+    if home.is_dir():
+        return home
+    home.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=home.parent))
+    try:
+        make(stage)
+        try:
+            os.replace(stage, home)
+        except OSError:
+            if not home.is_dir():
+                raise
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return home

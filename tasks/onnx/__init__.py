@@ -1,0 +1,1 @@
+"""ONNX: export, proof against torch, inference with ONNX Runtime."""
