@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasks import rehearsal
 from tasks.api import Check, Kind
 from tasks.checks import redis_client
 from tasks.traffic import cache_proxy
@@ -9,6 +10,7 @@ from tasks.triton import ensemble as triton_ensemble
 
 KINDS: dict[str, Kind] = {
     "cache_proxy": cache_proxy,
+    "rehearsal": rehearsal,
     "triton_ensemble": triton_ensemble,
 }
 

@@ -1,0 +1,58 @@
+"""`run doctor`: the machine, the environments, and what a plan can and cannot run here, with remedies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from runner import environments
+from runner.jobs import Work
+from runner.preflight import PACKAGES, Machine, find, lacks, module_lacks
+from runner.request import Request
+from runner.show import Screen
+
+
+def examine(work: Work, request: Request, machine: Machine) -> dict[str, Any]:
+    """Everything as plain data; nothing is installed or changed."""
+    used = sorted({needs.environment for job in work.jobs for needs in job.needs} - {"runner"})
+    made = {name: environments.python(request.root, name, request.mode).exists() for name in used}
+    experiments = []
+    for job in work.jobs:
+        found: list[Any] = []
+        for needs in job.needs:
+            python = environments.python(request.root, needs.environment, request.mode)
+            gaps = lacks(needs, machine) or (module_lacks(needs, python) if python.exists() else [])
+            if not gaps:
+                verdict, backend, found = needs.tier, needs.backend, []
+                break
+            verdict, backend, found = "blocked", needs.backend, found or gaps
+        experiments.append({
+            "day": job.day.id, "id": job.id, "runs": verdict, "backend": backend,
+            "reason": "; ".join(gap.what for gap in found), "remedy": "; ".join(gap.remedy for gap in found),
+        })  # fmt: skip
+    tools = {binary: find(binary) or "" for binary in PACKAGES}
+    facts = {**machine.facts(), "disk_free_gb": machine.disk_free_gb}
+    return {"machine": facts, "tools": tools, "environments": made, "experiments": experiments}
+
+
+def show(found: dict[str, Any], screen: Screen) -> None:
+    machine = found["machine"]
+    screen.line(f"[bold]{machine['host']}[/]  {machine['os']}  {escape(machine['cpu'])}")
+    screen.line(f"  {machine['cores']} cores · {machine['memory_gb']:g} GB memory · {machine['disk_free_gb']:g} GB disk free")
+    screen.line(f"  GPUs: {'; '.join(machine['gpus']) or 'none'} · Kubernetes: {machine['cluster'] or 'no cluster reachable'}")
+    for name, path in found["tools"].items():
+        screen.line(f"  {name}: {path or f'[yellow]missing[/]  sudo apt-get install -y {PACKAGES[name]}'}")
+    for name, made in found["environments"].items():
+        screen.line(f"  environment {name}: {'ready' if made else '[yellow]made when first needed[/] (run setup)'}")
+    counts = {v: sum(e["runs"] == v for e in found["experiments"]) for v in ("native", "stand-in", "blocked")}
+    screen.line(f"{counts['native']} native · {counts['stand-in']} on a stand-in · {counts['blocked']} blocked here")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("day", "experiment", "runs", "backend", "remedy"):
+        table.add_column(heading, overflow="fold")
+    colour = {"native": "green", "stand-in": "cyan", "blocked": "yellow"}
+    for e in found["experiments"]:
+        shade = colour[e["runs"]]
+        table.add_row(e["day"], e["id"], f"[{shade}]{e['runs']}[/]", e["backend"], escape(f"{e['reason']} → {e['remedy']}" if e["reason"] else ""))
+    screen.console.print(table)

@@ -1,0 +1,124 @@
+"""The verbs that answer at once: `status`, `next`, `done`. Light: they read files and print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runner import grid, settings, status, store
+from runner.errors import mistake, nearest
+from runner.plan import Plan, build, load
+
+USAGE = {
+    "status": "usage: run status [PLAN] [--json] [--lang en|zh]\n\nWhere you stand: a grid of days, or one day in full.",
+    "next": "usage: run next [PLAN] [--json] [--lang en|zh]\n\nThe next experiment and the command that runs it.",
+    "done": "usage: run done DAY [ITEM …] [--undo]\n\nTick items of your own checklist; without ITEM: show it.",
+}
+
+
+def options(verb: str, argv: list[str], flags: tuple[str, ...], valued: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
+    """Words and options of a verb. Raises Mistakes for an option it does not know."""
+    words: list[str] = []
+    found: dict[str, Any] = {}
+    rest = iter(argv)
+    for arg in rest:
+        name, _, value = arg.partition("=")
+        if name in valued:
+            found[name[2:]] = value or next(rest, "")
+        elif arg in flags:
+            found[arg[2:]] = True
+        elif arg.startswith("-"):
+            remedy = nearest(arg, (*flags, *valued), noun="options")
+            raise mistake(f"'{arg}' is no option of '{verb}'", where="command line", remedy=remedy)
+        else:
+            words.append(arg.removeprefix("plan="))
+    if found.get("lang", "en") not in ("en", "zh"):
+        raise mistake(f"no language '{found['lang']}'", where="command line", key="--lang", remedy="en or zh")
+    return words, found
+
+
+def helped(verb: str, argv: list[str]) -> bool:
+    if {"-h", "--help"} & set(argv):
+        print(USAGE[verb])
+        return True
+    return False
+
+
+def show_status(root: Path, argv: list[str]) -> int:
+    if helped("status", argv):
+        return 0
+    words, given = options("status", argv, ("--json",), ("--lang",))
+    found = of(root, words[0] if words else "all")
+    if given.get("json"):
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+        return 0
+    lang, colour = given.get("lang", "en"), sys.stdout.isatty()
+    show = grid.details if len(found["days"]) == 1 else grid.lines
+    for line in show(found, lang=lang, colour=colour):
+        print(line)
+    return 0
+
+
+def show_next(root: Path, argv: list[str]) -> int:
+    if helped("next", argv):
+        return 0
+    words, given = options("next", argv, ("--json",), ("--lang",))
+    found = of(root, words[0] if words else "all")
+    coming = status.following(found)
+    command = f"run plan={coming[0]} experiment={coming[1]}" if coming else ""
+    if given.get("json"):
+        print(json.dumps({"day": coming and coming[0], "experiment": coming and coming[1], "command": command}))
+        return 0
+    print(grid.summary(found, given.get("lang", "en")))
+    print(command or grid.WORDS[given.get("lang", "en")]["nothing"])
+    return 0
+
+
+def tick(root: Path, argv: list[str]) -> int:
+    """Tick (or with --undo untick) items of a day's checklist, and show it with its questions."""
+    if helped("done", argv):
+        return 0
+    words, given = options("done", argv, ("--undo",), ("--lang",))
+    if not words:
+        raise mistake("which day?", where="command line", remedy="run done day18 leetcode")
+    day = read(root, words[0]).days[0]
+    file = store.ticks_file(root, day.week, day.id)
+    ticked = set(store.read_json(file) or [])
+    for item in words[1:]:
+        if item not in day.checklist:
+            remedy = nearest(item, day.checklist, noun="items")
+            raise mistake(f"{day.id} has no checklist item '{item}'", where="command line", remedy=remedy)
+        ticked = ticked - {item} if given.get("undo") else ticked | {item}
+    if words[1:]:
+        store.write_json(file, sorted(ticked))
+    lang = given.get("lang", "en")
+    texts = [day.leetcode[lang], *(question[lang] for question in day.questions)]
+    for item, text in zip(day.checklist, texts, strict=True):
+        print(f"  [{'x' if item in ticked else ' '}] {item:<11} {text}")
+    return 0
+
+
+def nothing_to_do(root: Path, argv: list[str]) -> bool:
+    """Whether `run plan=NAME` finds everything done; says so without loading anything that works."""
+    if len(argv) != 1 or not argv[0].startswith("plan=") or "," in argv[0]:
+        return False
+    found = of(root, argv[0].removeprefix("plan="))
+    if not status.complete(found):
+        return False
+    print(grid.summary(found))
+    print("nothing to do: everything is measured and proved (force=true measures again)")
+    return True
+
+
+def read(root: Path, name: str) -> Plan:
+    return build(load(root, name), root)
+
+
+def of(root: Path, name: str) -> dict[str, Any]:
+    return status.of_plan(read(root, name), root, settings.defaults(root))
+
+
+VERBS: dict[str, Callable[[Path, list[str]], int]] = {"status": show_status, "next": show_next, "done": tick}

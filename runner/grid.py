@@ -1,0 +1,87 @@
+"""`run status` as a person sees it: a grid of days, one summary line, the next command. Light: no rich."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from runner.status import following
+
+MARKS = {"passed": "●", "failed": "✗", "blocked": "▲", "stale": "◌", "pending": "·", "running": "▶"}
+FILE_MARKS = {"ok": "●", "failed": "✗", "blocked": "▲", "stale": "◌", "pending": "·"}
+COLOURS = {"●": 32, "◐": 36, "✗": 31, "▲": 33, "◌": 35, "▶": 34}
+WORDS = {
+    "en": {"days": "day", "experiments": "experiments", "files": "deliverables", "own": "checklist", "next": "next",
+           "nothing": "nothing to do", "stand": "stand-in"},
+    "zh": {"days": "天", "experiments": "实验", "files": "交付物", "own": "清单", "next": "下一步",
+           "nothing": "没有要做的了", "stand": "替代"},
+}  # fmt: skip
+STATES = {
+    "en": {s: s for s in ("passed", "failed", "blocked", "stale", "running", "pending")},
+    "zh": {"passed": "通过", "failed": "失败", "blocked": "受阻", "stale": "过期", "running": "运行中", "pending": "待做"},
+}
+
+
+def lines(status: Mapping[str, Any], *, lang: str = "en", colour: bool = False) -> Iterator[str]:
+    """One line a day, then the legend, the totals and the next command."""
+    word = WORDS[lang]
+    wide = max((_width(day["title"][lang]) for day in status["days"]), default=0)
+    wide = min(wide, 48)
+    for day in status["days"]:
+        marks = "".join(_paint(_mark(e), colour) for e in day["experiments"])
+        files = "".join(_paint(FILE_MARKS[d["status"]], colour) for d in day["deliverables"])
+        ticked = sum(item["done"] for item in day["checklist"])
+        title = _fit(day["title"][lang], wide)
+        yield f"  {day['id']:<6}{title}  {word['experiments']} {marks}  {word['files']} {files:<3}  {word['own']} {ticked}/{len(day['checklist'])}"
+    yield "  " + "  ".join(
+        f"{_paint(mark, colour)} {label}"
+        for mark, label in ((MARKS["passed"], STATES[lang]["passed"]), ("◐", word["stand"]))
+    ) + "  " + "  ".join(f"{_paint(MARKS[s], colour)} {STATES[lang][s]}" for s in STATES[lang] if s != "passed")
+    yield summary(status, lang)
+    coming = following(status)
+    yield f"run plan={coming[0]}" if coming else word["nothing"]
+
+
+def summary(status: Mapping[str, Any], lang: str = "en") -> str:
+    """`day 18/21 · 30 passed · 1 failed · 3 blocked · next: …`."""
+    totals, word, coming = status["totals"], WORDS[lang], following(status)
+    ids = [day["id"] for day in status["days"]]
+    at, last = (coming[0] if coming else ids[-1]).removeprefix("day"), ids[-1].removeprefix("day")
+    counts = [f"{totals[s]} {STATES[lang][s]}" for s in STATES[lang] if totals[s] or s == "passed"]
+    parts = [f"{word['days']} {at}/{last}", *counts, f"{totals['deliverables_ok']}/{totals['deliverables']} {word['files']}"]
+    return " · ".join([*parts, f"{word['next']}: {coming[1] if coming else word['nothing']}"])
+
+
+def details(status: Mapping[str, Any], lang: str = "en", colour: bool = False) -> Iterator[str]:
+    """Every experiment and deliverable of the days, with the reasons."""
+    for day in status["days"]:
+        yield f"{day['id']} {day['title'][lang]}"
+        for e in day["experiments"]:
+            tier = f" {WORDS[lang]['stand']} ({e['backend']})" if e["tier"] == "stand-in" else f" {e['backend']}"
+            yield f"  {_paint(_mark(e), colour)} {e['id']:<36} {STATES[lang][e['status']]}{tier if e['tier'] else ''}"
+            yield from (f"      {text}" for text in (e["reason"], e["remedy"]) if text)
+        for d in day["deliverables"]:
+            yield f"  {_paint(FILE_MARKS[d['status']], colour)} {d['path']:<36} {d['status']}"
+            yield from (f"      {text}" for text in (d["reason"], d["remedy"]) if text)
+            yield from (f"      {c['check']}: {c['message']}" for c in d["checks"] if not c["ok"])
+
+
+def _mark(experiment: Mapping[str, Any]) -> str:
+    stand_in = experiment["status"] == "passed" and experiment["tier"] == "stand-in"
+    return "◐" if stand_in else MARKS[experiment["status"]]
+
+
+def _paint(mark: str, colour: bool) -> str:
+    return f"\033[{COLOURS[mark]}m{mark}\033[0m" if colour and mark in COLOURS else mark
+
+
+def _width(text: str) -> int:
+    """Columns in a terminal: Chinese characters take two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _fit(text: str, wide: int) -> str:
+    while _width(text) > wide:
+        text = text[:-2] + "…"
+    return text + " " * (wide - _width(text))

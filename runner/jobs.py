@@ -1,0 +1,207 @@
+"""Plan × catalog: everything is validated before anything runs, then expanded into jobs."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from runner.errors import Mistakes, Problem, nearest
+from runner.plan import Day, Deliverable, Experiment, Plan, day_folders
+from runner.reader import Sources
+from tasks.api import Check, Kind, Needs, Params
+from tasks.catalog import CHECKS, KINDS
+
+
+@dataclass(frozen=True)
+class Job:
+    """One experiment, ready to be measured. `needs` are its backends, best first."""
+
+    experiment: Experiment
+    day: Day
+    module: str
+    params: Params
+    points: tuple[Params, ...]
+    needs: tuple[Needs, ...]
+    source: tuple[Path, ...]  # the kind's own code
+
+    @property
+    def id(self) -> str:
+        return self.experiment.id
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One deliverable with its checks."""
+
+    deliverable: Deliverable
+    day: Day
+    checks: tuple[tuple[str, Check, Params], ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    jobs: tuple[Job, ...]
+    proofs: tuple[Proof, ...]
+
+
+def expand(plan: Plan, root: Path, overridden: frozenset[str] = frozenset()) -> Work:
+    """Every job and proof of a plan. Raises Mistakes with everything that is wrong, each with its place."""
+    sources, problems = Sources(root, day_folders(root), overridden), list[Problem]()
+    jobs, proofs = [], []
+    for day in plan.days:
+        for experiment in day.experiments:
+            place = Place(sources, ("plan", "days", day.id, "experiments", experiment.id), problems)
+            jobs += _job(experiment, day, place)
+        for deliverable in day.deliverables:
+            place = Place(sources, ("plan", "days", day.id, "deliverables", deliverable.path), problems)
+            proofs.append(_proof(deliverable, day, place))
+    if problems:
+        raise Mistakes(problems)
+    return Work(tuple(jobs), tuple(proofs))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the plan a mistake stands."""
+
+    sources: Sources
+    path: tuple[str, ...]
+    problems: list[Problem]
+
+    def problem(self, inner: Iterable[str], what: str, remedy: str = "") -> None:
+        path = (*self.path, *inner)
+        self.problems.append(Problem(self.sources.where(path), ".".join(path), what, remedy))
+
+
+def _job(experiment: Experiment, day: Day, place: Place) -> Iterator[Job]:
+    if experiment.kind not in KINDS:
+        place.problem(["kind"], f"no kind '{experiment.kind}'", nearest(experiment.kind, KINDS, noun="kinds"))
+        return
+    kind = KINDS[experiment.kind]
+    params = _valid(kind.Params, experiment.params, place, ("params",))
+    points = _points(kind, experiment, place)
+    _metrics(kind, experiment, place)
+    _uses(experiment, day, place)
+    if params is None or points is None:
+        return
+    module = kind.__name__  # type: ignore[attr-defined]  # a Kind is a module, and a Protocol cannot say so
+    yield Job(experiment, day, module, params, points, tuple(kind.needs(params)), source(module))
+
+
+def _proof(deliverable: Deliverable, day: Day, place: Place) -> Proof:
+    checks = []
+    for index, (name, given) in enumerate(deliverable.checks):
+        at = ("checks", str(index))
+        if name not in CHECKS:
+            place.problem((*at, "check"), f"no check '{name}'", nearest(name, CHECKS, noun="checks"))
+            continue
+        params = _valid(CHECKS[name].Params, given, place, (*at, "params"))
+        if params is not None:
+            checks.append((name, CHECKS[name], params))
+    laid = deliverable.made_by == "reference"
+    if laid and not (day.folder / deliverable.path).is_file():
+        place.problem(["made_by"], f"there is no reference file {deliverable.path}", f"put it into {day.folder.name}/")
+    return Proof(deliverable, day, tuple(checks))
+
+
+def _valid(model: type[Params], given: Mapping[str, Any], place: Place, inner: tuple[str, ...]) -> Params | None:
+    errors = _errors(model, given)
+    for detail in errors:
+        place.problem((*inner, *map(str, detail["loc"])), *_explain(detail, model))
+    return None if errors else model.model_validate(dict(given))
+
+
+def _errors(model: type[Params], given: Mapping[str, Any]) -> list[Any]:
+    try:
+        model.model_validate(dict(given))
+    except ValidationError as error:
+        return list(error.errors(include_url=False))
+    return []
+
+
+def _explain(detail: Any, model: type[Params]) -> tuple[str, str]:
+    """pydantic's finding as (what, remedy)."""
+    if detail["type"] == "extra_forbidden":
+        return "is not a known key", nearest(str(detail["loc"][-1]), model.model_fields, noun="keys here")
+    if detail["type"] == "missing":
+        return "is missing", "add it"
+    what = detail["msg"][0].lower() + detail["msg"][1:]
+    return f"{what}, not {detail['input']!r}", ""
+
+
+def _points(kind: Kind, experiment: Experiment, place: Place) -> tuple[Params, ...] | None:
+    """Every cell of the matrix as the kind's Point."""
+    before = len(place.problems)
+    for axis, values in experiment.matrix.items():
+        if axis not in kind.Point.model_fields:
+            remedy = nearest(axis, kind.Point.model_fields, noun=f"axes of {experiment.kind}")
+            place.problem(["matrix", axis], "is not an axis of this kind", remedy)
+            continue
+        for index, value in enumerate(values):
+            for detail in _errors(kind.Point, {axis: value}):
+                if detail["loc"][:1] == (axis,):  # the other axes are not given here
+                    place.problem(["matrix", axis, str(index)], *_explain(detail, kind.Point))
+    if len(place.problems) > before:
+        return None
+    cells = itertools.product(*experiment.matrix.values())
+    try:
+        return tuple(kind.Point.model_validate(dict(zip(experiment.matrix, cell, strict=True))) for cell in cells)
+    except ValidationError as error:
+        place.problem(["matrix"], "; ".join(detail["msg"] for detail in error.errors()))
+        return None
+
+
+def _metrics(kind: Kind, experiment: Experiment, place: Place) -> None:
+    for index, name in enumerate(experiment.metrics):
+        if name not in kind.METRICS:
+            remedy = nearest(name, kind.METRICS, noun=f"metrics of {experiment.kind}")
+            place.problem(["metrics", str(index)], f"{experiment.kind} does not measure '{name}'", remedy)
+    for index, claim in enumerate(experiment.claims):
+        at = ("claims", str(index))
+        if claim["metric"] not in experiment.metrics:
+            remedy = nearest(claim["metric"], experiment.metrics, noun="metrics of this experiment")
+            place.problem((*at, "metric"), f"'{claim['metric']}' is not measured here", remedy)
+        for side in ("at", "over"):
+            for axis, value in claim[side].items():
+                if axis not in experiment.matrix:
+                    place.problem((*at, side, axis), "is not an axis of the matrix", nearest(axis, experiment.matrix))
+                elif value not in experiment.matrix[axis]:
+                    place.problem((*at, side, axis), f"{value!r} is not in the matrix", f"it has {experiment.matrix[axis]}")
+
+
+def _uses(experiment: Experiment, day: Day, place: Place) -> None:
+    made = {d.path for d in day.deliverables if d.made_by != "reference"}
+    for index, name in enumerate(experiment.uses):
+        if name not in made and not (day.folder / name).is_file():
+            files = [path.name for path in day.folder.iterdir() if path.name != "day.yaml"]
+            place.problem(["uses", str(index)], f"the day has no file '{name}'", nearest(name, files, noun="files"))
+
+
+@functools.cache
+def source(module: str) -> tuple[Path, ...]:
+    """A kind's own code: its module and the modules of its package that it imports, directly or not."""
+    package, seen, queue = module.rpartition(".")[0], dict[str, Path](), [module]
+    code = Path(__file__).resolve().parent.parent
+    while queue:
+        name = queue.pop()
+        file = code / (name.replace(".", "/") + ".py")
+        if name not in seen and file.is_file():
+            seen[name] = file
+            queue += [found for found in _imports(file) if found.startswith(package + ".")]
+    return tuple(seen[name] for name in sorted(seen))
+
+
+def _imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

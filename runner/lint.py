@@ -1,0 +1,1 @@
+"""`run lint`: placeholder until the content is there."""

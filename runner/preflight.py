@@ -1,0 +1,168 @@
+"""What this machine has, and what a job needs that it has not – each lack with its remedy."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runner.spec import digest
+from tasks.api import Needs
+
+# executable → Debian/Ubuntu package
+PACKAGES = {
+    "redis-server": "redis-server",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "setpriv": "util-linux",
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    host: str
+    os: str
+    cpu: str
+    cores: int
+    memory_gb: float
+    gpus: tuple[str, ...]  # "NVIDIA H100 80GB HBM3, 79.6 GiB, sm_90"
+    driver: str
+    cluster: str  # the current kubectl context when its API server answers, else ""
+    disk_free_gb: float
+
+    def facts(self) -> dict[str, Any]:
+        """What a record says of the machine; `fingerprint` changes when figures stop being comparable."""
+        facts = {**asdict(self), "gpus": list(self.gpus)}
+        facts.pop("disk_free_gb")
+        return {**facts, "fingerprint": digest([self.cpu, self.cores, round(self.memory_gb), facts["gpus"]])}
+
+
+@dataclass(frozen=True)
+class Lack:
+    """One thing that a backend needs and the machine has not."""
+
+    what: str
+    remedy: str
+
+
+def probe(root: Path) -> Machine:
+    """Look at the machine once. Never raises: what cannot be seen is reported as absent."""
+    import psutil
+
+    gpus, driver = _gpus()
+    return Machine(
+        host=socket.gethostname(),
+        os=_os_name(),
+        cpu=_cpu_name(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
+        gpus=gpus,
+        driver=driver,
+        cluster=_cluster(),
+        disk_free_gb=round(shutil.disk_usage(root).free / 2**30, 1),
+    )
+
+
+def lacks(needs: Needs, machine: Machine) -> list[Lack]:
+    """What the machine itself is missing for these needs; what an environment holds is asked by `module_lacks`."""
+    found = []
+    if len(machine.gpus) < needs.gpus:
+        have = f"{len(machine.gpus)} here" if machine.gpus else "none here"
+        several = f"{needs.gpus} NVIDIA GPUs" if needs.gpus > 1 else "an NVIDIA GPU"
+        found.append(Lack(f"{needs.backend} needs {several}, {have}", "run this plan on a machine with the GPU and its driver"))
+    elif len({gpu.split(",")[0] for gpu in machine.gpus}) < needs.gpu_models and needs.gpus:
+        found.append(Lack(f"{needs.backend} needs {needs.gpu_models} different GPU models", "run it on a mixed machine"))
+    if needs.cluster and not machine.cluster:
+        found.append(Lack("needs a reachable Kubernetes cluster", "point KUBECONFIG at one (kubectl get nodes must answer)"))
+    if machine.memory_gb < needs.memory_gb:
+        found.append(Lack(f"needs {needs.memory_gb:g} GB of memory, {machine.memory_gb:g} here", "use a larger machine"))
+    for binary in needs.binaries:
+        if not find(binary):
+            package = PACKAGES.get(binary, binary)
+            found.append(Lack(f"{binary} is not installed", f"sudo apt-get install -y {package}"))
+    return found
+
+
+def module_lacks(needs: Needs, python: Path) -> list[Lack]:
+    """Vendor packages that are not importable in the environment that will run the job."""
+    site = next(iter((python.parent.parent / "lib").glob("python3*/site-packages")), None)
+    here = python.resolve() == Path(os.sys.executable).resolve() and site is None  # type: ignore[attr-defined]
+    return [
+        Lack(f"{name} is not installed in the environment '{needs.environment}'", f"{python} -m pip install {name}")
+        for name in needs.modules
+        if not (importlib.util.find_spec(name) if here else site and list(site.glob(f"{name}/__init__.py")))
+    ]
+
+
+def find(binary: str) -> str | None:
+    """The executable's path; Debian keeps some servers in sbin, which a user's PATH may lack."""
+    return shutil.which(binary, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+
+
+def missing_packages(all_needs: Iterable[Sequence[Needs]], machine: Machine) -> list[str]:
+    """Debian packages that would let a job run which nothing else stops."""
+    wanted = set()
+    for options in all_needs:
+        for needs in options:
+            if not lacks(replace(needs, binaries=()), machine):
+                wanted |= {PACKAGES[b] for b in needs.binaries if b in PACKAGES and not find(b)}
+                break
+    return sorted(wanted)
+
+
+def _gpus() -> tuple[tuple[str, ...], str]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return (), ""
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        return tuple(_gpu_name(pynvml, handle) for handle in handles), str(pynvml.nvmlSystemGetDriverVersion())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu_name(pynvml: Any, handle: Any) -> str:
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    return f"{pynvml.nvmlDeviceGetName(handle)}, {memory:.1f} GiB, sm_{major}{minor}"
+
+
+@functools.cache
+def _cluster() -> str:
+    if not shutil.which("kubectl") or not (os.environ.get("KUBECONFIG") or (Path.home() / ".kube/config").exists()):
+        return ""
+    try:
+        ask = ["kubectl", "--request-timeout=3s", "get", "--raw=/readyz"]
+        if subprocess.run(ask, capture_output=True, timeout=6).returncode:
+            return ""
+        named = subprocess.run(["kubectl", "config", "current-context"], capture_output=True, timeout=6, text=True)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return named.stdout.strip() or "unnamed"
+
+
+def _cpu_name() -> str:
+    try:
+        info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        return platform.platform()

@@ -1,0 +1,23 @@
+"""The groups of conf/ as plain mappings. Light: read without Hydra for what `status` compares records with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner import yamlfile
+
+GROUPS = ("model", "machine", "tracking", "environment")
+Settings = Mapping[str, Any]
+
+
+def defaults(root: Path) -> dict[str, Any]:
+    """Each group's default choice, as conf/config.yaml names it."""
+    config = yamlfile.cached(root / "conf" / "config.yaml", root)
+    chosen = {k: v for entry in config["defaults"] if isinstance(entry, dict) for k, v in entry.items()}
+    return {group: yamlfile.cached(root / "conf" / group / f"{chosen[group]}.yaml", root) for group in GROUPS}
+
+
+def choices(root: Path, group: str) -> list[str]:
+    return sorted(path.stem for path in (root / "conf" / group).glob("*.yaml"))

@@ -1,0 +1,133 @@
+"""The verbs that work: `check report doctor setup sync ui lint list`. Each reads its words and calls one module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from runner import doctor, environments, glance, lint, settings, store, tracking, workflow
+from runner.errors import mistake
+from runner.jobs import Work, expand
+from runner.plan import Plan, names
+from runner.preflight import missing_packages, probe
+from runner.request import Request, plain_stanzas
+from runner.show import Screen, as_json
+from tasks.catalog import CHECKS, KINDS
+
+USAGE = {
+    "check": "usage: run check DAY|WEEK [--json]\n\nProve the deliverables again, whatever was proved before.",
+    "report": "usage: run report PLAN [--lang en|zh]\n\nRebuild the reports from the records alone.",
+    "doctor": "usage: run doctor [PLAN] [--json]\n\nThis machine, its environments, and what a plan can run on it.",
+    "setup": "usage: run setup plan=week03\n\nInstall what a plan needs: Debian packages (as root or with sudo -n), environments.",
+    "sync": "usage: run sync\n\nSend every record that MLflow has not got yet, each exactly once.",
+    "ui": "usage: run ui [--port N]\n\nMLflow's own pages on loopback over this project's store; Ctrl-C stops them.",
+    "lint": "usage: run lint [--fast]\n\nProve the content: every plan, reference, checker and fixture.",
+    "list": "usage: run list [--json]\n\nEvery plan, kind and check.",
+}
+FLAGS = {"check": ("--json",), "doctor": ("--json",), "lint": ("--fast",), "list": ("--json",)}
+VALUED = {"report": ("--lang",), "ui": ("--port",)}
+
+
+def run(verb: str, root: Path, argv: list[str]) -> int:
+    """One verb. Returns the exit code; raises Mistakes."""
+    if {"-h", "--help"} & set(argv):
+        print(USAGE[verb])
+        return 0
+    words, given = glance.options(verb, argv, FLAGS.get(verb, ()), VALUED.get(verb, ()))
+    return VERBS[verb](root, words, given)
+
+
+def request_for(root: Path, plan: Plan, lang: str = "en") -> Request:
+    """The request of a verb that overrides nothing."""
+    chosen = settings.defaults(root)
+    return Request(root=root, settings=chosen, defaults=chosen, plain=plain_stanzas(plan), lang=lang)
+
+
+def planned(root: Path, words: list[str], default: str = "") -> tuple[Plan, Work]:
+    name = words[0] if words else default
+    if not name:
+        raise mistake("which plan?", where="command line", remedy="run VERB week03, or a day: day18")
+    plan = glance.read(root, name)
+    return plan, expand(plan, root)
+
+
+def check(root: Path, words: list[str], given: dict[str, object]) -> int:
+    plan, work = planned(root, words)
+    request, screen, machine = request_for(root, plan), Screen(), probe(root)
+    for proof in work.proofs:
+        store.verdict_file(root, proof.day.week, proof.day.id, proof.deliverable.path).unlink(missing_ok=True)
+    verdicts = workflow.prove(work.proofs, machine, request, Screen.quiet() if given.get("json") else screen)
+    if given.get("json"):
+        print(as_json(verdicts))
+    else:
+        for verdict in verdicts:
+            for one in verdict["checks"]:
+                screen.line(f"    {verdict['path']} · {one['check']}: {one['message']}")
+        waiting = len(work.proofs) - len(verdicts)
+        screen.line(f"{sum(v['status'] == 'ok' for v in verdicts)} of {len(work.proofs)} proved, {waiting} not made yet")
+    return workflow.exit_code([], verdicts)
+
+
+def write_report(root: Path, words: list[str], given: dict[str, object]) -> int:
+    plan, _ = planned(root, words, "all")
+    for path in workflow.write_reports(plan, root, str(given.get("lang", "en"))):
+        print(path.relative_to(root))
+    return workflow.PASSED
+
+
+def diagnose(root: Path, words: list[str], given: dict[str, object]) -> int:
+    plan, work = planned(root, words, "all")
+    found = doctor.examine(work, request_for(root, plan), probe(root))
+    if given.get("json"):
+        print(as_json(found))
+    else:
+        doctor.show(found, Screen())
+    return workflow.PASSED
+
+
+def setup(root: Path, words: list[str], given: dict[str, object]) -> int:
+    plan, work = planned(root, words, "all")
+    request, screen, machine = request_for(root, plan), Screen(), probe(root)
+    options = [job.needs for job in work.jobs] + [(c.needs(p),) for proof in work.proofs for _, c, p in proof.checks]
+    if why := environments.install_packages(missing_packages(options, machine), screen.progress):
+        screen.notes([f"Debian packages are missing: {why}"])
+    split = workflow.choose(work.jobs, machine, request, screen)
+    workflow.provision_checks(work.proofs, machine, request, screen)
+    screen.line(f"{len(split.ready)} experiments can run here, {len(split.blocked)} are blocked (run doctor {plan.id})")
+    return workflow.PASSED
+
+
+def sync(root: Path, words: list[str], given: dict[str, object]) -> int:
+    screen, tracked = Screen(), tracking.TrackingSettings(**settings.defaults(root)["tracking"])
+    sent = tracking.sync(root / "artifacts", tracked, screen.progress, deadline_s=None)
+    screen.tracked(sent)
+    screen.line(f"{sent.sent} records sent, {sent.left} waiting")
+    return workflow.FAILED if sent.left else workflow.PASSED
+
+
+def ui(root: Path, words: list[str], given: dict[str, object]) -> int:
+    port = str(given.get("port", "0"))
+    if not port.isdigit():
+        raise mistake(f"'{port}' is no port", where="command line", key="--port", remedy="a number, 0 for any free one")
+    tracked = tracking.TrackingSettings(**settings.defaults(root)["tracking"])
+    return tracking.ui(root / "artifacts", tracked, int(port))
+
+
+def prove_content(root: Path, words: list[str], given: dict[str, object]) -> int:
+    return lint.run(root, Screen(), fast=bool(given.get("fast")))
+
+
+def show_list(root: Path, words: list[str], given: dict[str, object]) -> int:
+    found = {"plans": names(root), "kinds": sorted(KINDS), "checks": sorted(CHECKS)}
+    if given.get("json"):
+        print(as_json(found))
+        return workflow.PASSED
+    for kind, entries in found.items():
+        print(f"{kind}: {', '.join(entries)}")
+    return workflow.PASSED
+
+
+VERBS: dict[str, Callable[[Path, list[str], dict[str, object]], int]] = {
+    "check": check, "report": write_report, "doctor": diagnose, "setup": setup, "sync": sync, "ui": ui,
+    "lint": prove_content, "list": show_list,
+}  # fmt: skip
