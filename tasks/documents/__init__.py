@@ -1,1 +1,1 @@
-"""Records in, documents out: tables, curves, résumé bullets and the architecture picture; and the reading back that proves them."""
+"""Records in, documents out: tables, curves, bullets, the architecture; and the reading back that proves them."""

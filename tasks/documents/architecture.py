@@ -14,7 +14,7 @@ from tasks.documents.stored import Record
 
 @dataclass(frozen=True)
 class Part:
-    """A part and what proves it: passed records of a kind, of a file that they executed, or of a subject in their id."""
+    """A part and what proves it: passed records of a kind, of a file that they executed, of a subject in their id."""
 
     id: str
     title: Mapping[str, str]
@@ -50,8 +50,8 @@ PARTS = (
 # Systems that pictures of inference platforms like to show: each needs a record that names it.
 SYSTEMS = (
     "airflow", "celery", "elasticsearch", "envoy", "faiss", "grafana", "istio", "kafka", "keda", "knative", "kserve",
-    "kubernetes", "langchain", "memcached", "milvus", "mongodb", "mysql", "nginx", "onnxruntime", "openvino", "postgres",
-    "prometheus", "rabbitmq", "slurm", "spark", "tensorflow", "tensorrt", "torchserve", "traefik", "triton", "vllm",
+    "kubernetes", "langchain", "memcached", "milvus", "mongodb", "mysql", "nginx", "onnxruntime", "openvino",
+    "postgres", "prometheus", "rabbitmq", "slurm", "spark", "tensorflow", "tensorrt", "torchserve", "traefik", "triton", "vllm",
 )  # fmt: skip
 
 
@@ -77,7 +77,13 @@ def shown(records: Sequence[Record], lang: str = "en") -> list[Shown]:
             label, stands_in = stored.label(proof, lang), proof["tier"] == "stand-in"
             found.append(
                 Shown(
-                    part.id, part.title[lang], proof["backend"], label, result(proof, lang), stored.name(proof), stands_in
+                    part.id,
+                    part.title[lang],
+                    proof["backend"],
+                    label,
+                    result(proof, lang),
+                    stored.name(proof),
+                    stands_in,
                 )
             )
     return found

@@ -14,8 +14,6 @@ from tasks.documents import stored, tracing
 from tasks.documents.figures import cell, heading
 from tasks.documents.stored import Record
 
-BADGES = ("passed", "blocked", "failed", "running")
-
 
 @dataclass
 class Grid:
@@ -35,6 +33,7 @@ class Audit:
     faults: list[str] = field(default_factory=list)
     wrong_numbers: int = 0
     shown: set[str] = field(default_factory=set)  # names of the records that have a table of points
+    listed: set[str] = field(default_factory=set)  # names of the records that a summary table lists with their tier
 
     @property
     def traced_pct(self) -> float:
@@ -76,11 +75,12 @@ def audit(markdown: str, records: Sequence[Record]) -> Audit:
     for grid in grids(markdown):
         record = subject(grid.section, by_name)
         columns = metric_columns(grid, record) if record else {}
-        if record and columns and "tier" in tiers_column(grid):
+        tier_at = tier_column(grid)
+        if record and columns and tier_at is not None:
             found.shown.add(stored.name(record))
-            compare(grid, record, columns, found)
+            compare(grid, record, columns, tier_at, found)
         else:
-            trace(grid, [record] if record else list(records), found)
+            trace(grid, [record] if record else list(records), by_name, found)
     return found
 
 
@@ -94,22 +94,20 @@ def subject(section: str, by_name: dict[str, Record]) -> Record | None:
 def metric_columns(grid: Grid, record: Record) -> dict[int, str]:
     """Column number → metric, by the heading in either language or the bare name."""
     names = {
-        title: metric
-        for metric in stored.metrics(record)
-        for title in (metric, heading(metric), heading(metric, "zh"))
+        title: metric for metric in stored.metrics(record) for title in (metric, heading(metric), heading(metric, "zh"))
     }
-    return {index: names[title] for index, title in enumerate(grid.header) if title in names}
+    axes = stored.axes(record)
+    return {index: names[title] for index, title in enumerate(grid.header) if title in names and title not in axes}
 
 
-def tiers_column(grid: Grid) -> dict[str, int]:
+def tier_column(grid: Grid) -> int | None:
     """Where the tier stands, under either language's heading."""
-    return {"tier": index for index, title in enumerate(grid.header) if title in ("tier", "层级")}
+    return next((index for index, title in enumerate(grid.header) if title in ("tier", "层级")), None)
 
 
-def compare(grid: Grid, record: Record, columns: dict[int, str], found: Audit) -> None:
+def compare(grid: Grid, record: Record, columns: dict[int, str], tier_at: int, found: Audit) -> None:
     """A table of points: each row is one point, each cell the stored value in the same form, empty if not measured."""
     axes = {index: title for index, title in enumerate(grid.header) if title in stored.axes(record)}
-    tier_at = tiers_column(grid)["tier"]
     seen = []
     for cells in grid.rows:
         found.rows += 1
@@ -142,14 +140,21 @@ def is_row(row: Record, cells: list[str], axes: dict[int, str]) -> bool:
     return all(cells[index] == plain(stored.text(row["point"].get(axis, ""))) for index, axis in axes.items())
 
 
-def trace(grid: Grid, records: Sequence[Record], found: Audit) -> None:
-    """Any other table: each number must be one that these records hold."""
-    known, held = tracing.known_texts(records), tracing.written(records)
+def trace(grid: Grid, records: Sequence[Record], by_name: dict[str, Record], found: Audit) -> None:
+    """Any other table: each number is held by these records, or by the one that the row names; so is a row's tier."""
+    tier_at = tier_column(grid)
     for cells in grid.rows:
         found.rows += 1
+        own = subject(" ".join(cells), by_name)
+        held_by = [own] if own else records
+        known, held = tracing.known_texts(held_by), tracing.written(held_by)
         for content in cells:
             for one in tracing.numbers(content, known):
                 found.numbers += 1
-                if one.written not in held:
+                if one.written.replace(",", "") not in held:
                     found.wrong_numbers += 1
                     found.faults.append(f"{grid.section or 'a table'}: {one.written} in “{content}” is in no record")
+        if own and tier_at is not None:
+            found.listed.add(stored.name(own))
+            if cells[tier_at] not in labels(own):
+                found.faults.append(f"{stored.name(own)}: tier says {cells[tier_at]}, it is {stored.label(own)}")

@@ -28,7 +28,7 @@ def cited(bullet: str, records: Sequence[Record]) -> tuple[list[Record], list[st
 
 
 def faults(bullet: str, records: Sequence[Record]) -> list[str]:
-    """What keeps a bullet from being true: no record, a record that did not pass, a foreign number, a hidden stand-in."""
+    """What keeps a bullet from being true: no record, one that did not pass, a foreign number, a hidden stand-in."""
     found, unknown = cited(bullet, records)
     wrong = [f"{name} is no stored record (or has been measured again since)" for name in unknown]
     if not found and not unknown:
@@ -71,7 +71,7 @@ def comparisons(records: Sequence[Record], shown: set[str]) -> Iterator[float]:
 
 
 def rounds_to(value: float, written: str, digits: int) -> bool:
-    """Whether a text is the stored value as documents print it, or the same rounded to no fewer digits than `digits`."""
+    """Whether a text is the stored value as documents print it, or rounded to no fewer than `digits` digits."""
     if number(value) == written:
         return True
     plain = written.replace(",", "").lstrip("-")

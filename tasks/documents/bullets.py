@@ -1,4 +1,4 @@
-"""Résumé bullets from records: did what, measured by what, how; baseline → value, hardware, record. Nothing invented."""
+"""Résumé bullets from records: did what, measured by what, how; baseline → value, hardware, record."""
 
 from __future__ import annotations
 

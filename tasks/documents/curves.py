@@ -65,14 +65,15 @@ def series_of(record: Record, metric: str, axis: str) -> dict[str, list[tuple[An
 def draw(record: Record) -> str:
     """The figure of a record as SVG text; empty when fewer than two points were measured.
 
-    Panels: one per metric. Marks carry `id="<line or bar>|<metric>|<series>|<x of a bar>"`; x ticks are labelled with the points.
+    Panels: one per metric. Marks carry `id="<line or bar>|<metric>|<series>|<x of a bar>"`.
     """
     names = plotted(record)
     if not names:
         return ""
     import matplotlib
 
-    with matplotlib.rc_context({**RC, "svg.hashsalt": stored.name(record)}):
+    settings: Any = {**RC, "svg.hashsalt": stored.name(record)}  # matplotlib types its keys one by one
+    with matplotlib.rc_context(settings):
         from matplotlib.figure import Figure
 
         columns = min(3, len(names))

@@ -94,7 +94,7 @@ def expected(claim: Record) -> str:
     """`≥ 1.5 ×` for a ratio of two points, `≥ 1.5 ms` for one."""
     sign = {">=": "≥", "<=": "≤"}.get(claim["op"], claim["op"])
     unit = "×" if claim.get("over") else split_unit(claim["metric"])[1]
-    return f"{sign} {number(claim['value'])} {unit}".rstrip()
+    return f"{sign} {stored.text(claim['value'])} {unit}".rstrip()
 
 
 def summary(records: Sequence[Record], titles: dict[str, str], lang: str = "en") -> Table:

@@ -1,4 +1,4 @@
-"""Looks every number of a text up in the records. Knows nothing of how the texts are made, only how numbers are written."""
+"""Looks every number of a text up in the records. Knows only how numbers are written, not how the texts are made."""
 
 from __future__ import annotations
 
@@ -87,5 +87,5 @@ def known_texts(records: Iterable[Record]) -> set[str]:
 
 
 def written(records: Iterable[Record]) -> set[str]:
-    """Every number of the records, as a document would write it."""
-    return {number(value) for record in records for value in (*values(record), *facts(record))}
+    """Every number of the records, as a document would write it but for the thousands' commas."""
+    return {number(value).replace(",", "") for record in records for value in (*values(record), *facts(record))}

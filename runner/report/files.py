@@ -1,0 +1,51 @@
+"""Templates and atomic writing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+
+@cache
+def templates() -> jinja2.Environment:
+    """The report's templates; HTML ones escape what they are given, an unknown name is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=lambda name: bool(name and name.endswith((".html.j2", ".svg.j2"))),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["oneline"] = lambda text: " ".join(str(text).split())
+    return environment
+
+
+def render(template: str, **values: Any) -> str:
+    return templates().get_template(template).render(**values)
+
+
+def write(path: Path, text: str) -> Path:
+    """Write the whole file or nothing: a reader never sees half a report."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, staged = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as sink:
+            sink.write(text)
+        os.chmod(staged, 0o644)
+        os.replace(staged, path)
+    except BaseException:
+        Path(staged).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def in_language(name: str, lang: str) -> str:
+    """`report_day18.md` → `report_day18.zh.md` for Chinese; English has the plain name."""
+    stem, dot, suffix = name.rpartition(".")
+    return name if lang == "en" else f"{stem}.{lang}{dot}{suffix}"

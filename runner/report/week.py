@@ -1,0 +1,134 @@
+"""The week's report in Markdown and HTML, the architecture picture and the résumé bullets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.report import day as day_report
+from runner.report import facts, files, html
+from runner.report.shapes import Day
+from runner.report.words import WORDS
+from tasks.documents import architecture, bullets, stored, tables
+from tasks.documents.figures import number
+from tasks.documents.stored import Record
+
+BULLETS = 3
+
+
+def write_week(week_id: str, days: Sequence[Day], artifacts_week: Path, lang: str = "en") -> list[Path]:
+    """Write the week's four documents into the folder of its last day and return their paths.
+
+    They are `weekly_report_wkN.md`, its twin `.html`, `architecture.svg` and `resume_bullet_weekN.txt`. What the
+    bullets may say and the published figures come from the stanzas of the week's own `document` records.
+    """
+    records = stored.load(artifacts_week.glob("*/experiments/*/record.json"))
+    dest, count = artifacts_week / days[-1].id, int(re.sub(r"\D", "", week_id))
+    plain = [record for record in records if not record["variant"]]
+    resume = resume_text(plain, lang)
+    picture = files.write(dest / files.in_language("architecture.svg", lang), architecture_svg(plain, lang))
+    context = week_context(count, days, records, dest, lang)
+    context |= {"resume": resume.strip(), "architecture": picture.name if architecture.shown(plain) else ""}
+    text = day_report.tidy(files.render("week.md.j2", **context))
+    report = files.write(dest / files.in_language(f"weekly_report_wk{count}.md", lang), text)
+    page = html.page(text, dest, context, lang)
+    return [
+        report,
+        files.write(report.with_suffix(".html"), page),
+        picture,
+        files.write(dest / files.in_language(f"resume_bullet_week{count}.txt", lang), resume),
+    ]
+
+
+def week_context(
+    count: int, days: Sequence[Day], records: Sequence[Record], dest: Path, lang: str
+) -> dict[str, Any]:
+    """Everything the week's template shows."""
+    by_day = [day_context(day, records, lang) for day in days]
+    shown = [each for day in by_day for each in day["shown"]]
+    measured = [each.record for each in shown if each.record]
+    first, last = (re.sub(r"\D", "", day.id) for day in (days[0], days[-1]))
+    return {
+        "heading": WORDS[lang]["heading"].format(count, first, last),
+        "days": by_day,
+        "counts": facts.counts(shown),
+        "confirmed": len(facts.claims(shown, "confirmed")),
+        "refuted": facts.claims(shown, "refuted"),
+        "published": published(measured, lang),
+        "pictures": day_report.pictures(shown, dest),
+        "machines": facts.machines(measured),
+        "versions": facts.versions(measured),
+        "revisions": facts.revisions(measured),
+        "t": WORDS[lang],
+        "number": number,
+        "cited": stored.cited,
+    }
+
+
+def day_context(day: Day, records: Sequence[Record], lang: str) -> dict[str, Any]:
+    """One day of the week: its experiments, their summary table, its notes."""
+    shown = facts.of_day(day, records, lang)
+    return {
+        "id": day.id,
+        "heading": day_report.heading(day, lang),
+        "title": stored.said(day.title, lang),
+        "shown": shown,
+        "summary": summary(shown, lang).markdown(),
+        "notes": [stored.said(note, lang) for note in day.notes],
+    }
+
+
+def summary(shown: Sequence[facts.Shown], lang: str) -> tables.Table:
+    """One row for each experiment of the plan, measured or not: name, main result, tier."""
+    words = WORDS[lang]
+    rows = [
+        [
+            f"{each.title} `{each.id}`",
+            tables.main_result(each.record, lang) if each.record else "",
+            tables.badge(each.badge),
+        ]
+        for each in shown
+    ]
+    return tables.Table([words["experiment"], words["ours"], words["tier"]], [False] * 3, rows)
+
+
+def parameters(records: Sequence[Record], name: str) -> list[dict[str, Any]]:
+    """A list that the stanzas of the `document` records carry."""
+    return [
+        each
+        for record in records
+        if record["kind"] == "document"
+        for each in record["stanza"].get("params", {}).get(name) or []
+    ]
+
+
+def published(records: Sequence[Record], lang: str) -> str:
+    """Other people's figures with their hardware beside our result with ours; empty when the plan names none."""
+    words, by_name = WORDS[lang], {stored.name(record): record for record in records}
+    rows = [
+        [
+            stored.said(each["what"], lang),
+            each["figure"],
+            stored.said(each["hardware"], lang),
+            each["source"],
+            f"`{each['experiment']}` {tables.main_result(by_name[each['experiment']], lang)}",
+            tables.badge(stored.label(by_name[each["experiment"]], lang)),
+        ]
+        for each in parameters(records, "published")
+        if each["experiment"] in by_name
+    ]
+    header = [words[key] for key in ("published_what", "figure", "hardware", "source", "ours", "tier")]
+    return tables.Table(header, [False] * 6, rows).markdown() if rows else ""
+
+
+def resume_text(records: Sequence[Record], lang: str) -> str:
+    """The three bullets, or as many as the records bear out and what is missing for the rest."""
+    return bullets.written(parameters(records, "highlights"), records, BULLETS, lang)
+
+
+def architecture_svg(records: Sequence[Record], lang: str) -> str:
+    """The picture of the parts that ran, clients at the left, autoscaling beneath what it scales."""
+    parts = {part.id: part for part in architecture.shown(records, lang)}
+    return files.render("architecture.svg.j2", parts=parts, t=WORDS[lang])

@@ -1,0 +1,133 @@
+"""Kind `document`: tables, curves or résumé bullets from records only; then reads its file back and traces it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tasks import api
+from tasks.documents import audit, bullet_reading, bullets, curve_reading, curves, stored, tables
+from tasks.documents.stored import Record
+
+METRICS = {
+    "rows_count": "rows of the comparison tables, one for each point of each experiment",
+    "numbers_traced_pct": "numbers of the written file that were found again in the records, in percent",
+    "figures_count": "figures drawn, one for each experiment with two or more measured points",
+    "points_traced_pct": "marks whose drawn coordinates give back a stored value, in percent",
+    "bullets_count": "résumé bullets that the records bear out",
+}
+
+
+class Both(api.Params):
+    """A text in both languages."""
+
+    en: str
+    zh: str
+
+
+class Highlight(api.Params):
+    """A change worth a résumé bullet: `metric` at `value` against `baseline`, two points of one experiment."""
+
+    experiment: str = Field(pattern=r"^day\d+/[\w.-]+$")
+    metric: str
+    baseline: dict[str, Any]
+    value: dict[str, Any]
+    better: Literal["lower", "higher"]
+    did: Both
+    how: Both
+
+
+class Published(api.Params):
+    """A figure that somebody else published, shown beside ours with its hardware and never as a bar to pass."""
+
+    experiment: str = Field(pattern=r"^day\d+/[\w.-]+$")
+    what: Both
+    figure: str
+    hardware: Both
+    source: str
+
+
+class Params(api.Params):
+    """`published` is what the weekly report prints beside our own figures; `highlights` in order of preference."""
+
+    make: Literal["table", "curves", "bullets"]
+    highlights: list[Highlight] = Field(default_factory=list)
+    published: list[Published] = Field(default_factory=list)
+
+
+class Point(api.Params):
+    """`days` is a range such as `15-20`; `bullets` how many bullets are wanted."""
+
+    days: str = Field(default="15-20", pattern=r"^\d+-\d+$")
+    bullets: int = Field(default=3, ge=1)
+
+
+def needs(params: Params) -> list[api.Needs]:
+    return [api.Needs(backend="records", environment="runner", memory_gb=0.3)]
+
+
+def run(params: Params, ctx: api.Context) -> None:
+    makers = {"table": make_tables, "curves": make_curves, "bullets": make_bullets}
+    records = [record for record in stored.load(ctx.records) if not record["variant"]]
+    for point in ctx.points:
+        if not any(record["status"] == "passed" for record in records):
+            raise api.UserError("no passed record to write about", remedy="run the earlier days first: run plan=week03")
+        ctx.record(point, makers[params.make](params, point, records, ctx))
+
+
+def within(records: Sequence[Record], days: str) -> list[Record]:
+    """The records of a range of days."""
+    first, last = (int(day) for day in days.split("-"))
+    return [record for record in records if first <= int(re.sub(r"\D", "", record["day"])) <= last]
+
+
+def make_tables(params: Params, point: Point, records: Sequence[Record], ctx: api.Context) -> Mapping[str, float]:
+    """`tables.md`: every experiment's points and metrics with their tier."""
+    chosen, file = within(records, point.days), ctx.out / "tables.md"
+    parts = [f"## `{stored.name(record)}`\n\n{tables.results(record).markdown()}\n" for record in chosen]
+    file.write_text("\n".join(parts), encoding="utf-8")
+    found = audit.audit(file.read_text(encoding="utf-8"), chosen)
+    refuse(found.faults, file)
+    ctx.say(f"{len(chosen)} tables, {found.rows} rows, {found.numbers} numbers looked up")
+    return {"rows_count": found.rows, "numbers_traced_pct": found.traced_pct}
+
+
+def make_curves(params: Params, point: Point, records: Sequence[Record], ctx: api.Context) -> Mapping[str, float]:
+    """`curves/<day>-<experiment>.svg` for every experiment with a shape."""
+    folder = ctx.out / "curves"
+    folder.mkdir(exist_ok=True)
+    hits = drawn = figures = 0
+    for record in within(records, point.days):
+        svg = curves.draw(record)
+        if not svg:
+            continue
+        file = folder / f"{record['day']}-{record['id']}.svg"
+        file.write_text(svg, encoding="utf-8")
+        found, marks = curve_reading.traced(file.read_text(encoding="utf-8"), record, curves.abscissa(record))
+        hits, drawn, figures = hits + found, drawn + marks, figures + 1
+        ctx.say(f"{file.name}: {found} of {marks} points traced")
+    return {"figures_count": figures, "points_traced_pct": 100 * hits / drawn if drawn else 0}
+
+
+def make_bullets(params: Params, point: Point, records: Sequence[Record], ctx: api.Context) -> Mapping[str, float]:
+    """`bullets.txt` and `bullets.zh.txt`; the figures are of the English one."""
+    highlights = [highlight.model_dump() for highlight in params.highlights]
+    for name, lang in (("bullets.zh.txt", "zh"), ("bullets.txt", "en")):
+        text = bullets.written(highlights, records, point.bullets, lang)
+        (ctx.out / name).write_text(text, encoding="utf-8")
+    lines = bullet_reading.bullets((ctx.out / "bullets.txt").read_text(encoding="utf-8"))
+    faults = [fault for line in lines for fault in bullet_reading.faults(line, records)]
+    refuse(faults, ctx.out / "bullets.txt")
+    if len(lines) < point.bullets:
+        ctx.say(text.splitlines()[-1])
+    return {"bullets_count": len(lines), "numbers_traced_pct": 100.0 if lines else 0.0}
+
+
+def refuse(faults: Sequence[str], file: Path) -> None:
+    """A document with a number that no record holds is not handed out."""
+    if faults:
+        raise api.UserError("these do not trace to a record:\n" + "\n".join(faults[:10]), where=str(file))
