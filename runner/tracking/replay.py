@@ -18,6 +18,11 @@ from runner.tracking.send import send_day, send_record
 from runner.tracking.settings import database
 
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "UNAUTHENTICATED", "PERMISSION_DENIED")
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # the UI then opens on runs and charts, not on traces
+    "mlflow.note.content": "One run per day, below it one per experiment, below that one per measured point. "
+    "Filter: `tags.tier = 'native'`, `tags.backend = '…'`, `tags.experiment = '…' and metrics.… > …`.",
+}
 ENOUGH_FAILURES = 3  # one after another: then it is not the record
 
 
@@ -89,7 +94,7 @@ class Replay:
         """A new MLflow experiment; beside the SQLite file, its artifacts lie beside it too."""
         store = database(self.where)
         folder = (store.parent / "mlartifacts" / name).as_uri() if store else None
-        return str(self.client.create_experiment(name, folder, {"infra90.plan": name}))
+        return str(self.client.create_experiment(name, folder, EXPERIMENT_TAGS))
 
     def close_orphans(self) -> None:
         """Close as KILLED the runs that dead processes of this host left RUNNING."""

@@ -75,4 +75,4 @@ def experiment_url(base: str, prefix: str) -> str:
     with urllib.request.urlopen(f"{base}/api/2.0/mlflow/experiments/search?{query}", timeout=10) as answer:
         found = json.load(answer).get("experiments", [])
     ours = [each["experiment_id"] for each in found if each["name"].startswith(f"{prefix}week")]
-    return f"{base}/#/experiments/{ours[0]}" if ours else f"{base}/#/experiments"
+    return f"{base}/#/experiments/{ours[0]}/runs" if ours else f"{base}/#/experiments"
