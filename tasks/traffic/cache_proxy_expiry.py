@@ -33,7 +33,9 @@ class Lane:
 def expiry(ctx: api.Context, params: Params) -> None:
     client_class = cached_triton.load_client(ctx.day / params.client)
     with ExitStack() as stack:
-        server = stack.enter_context(cached_triton.serve(ctx.scratch, {MODEL: {}}))
+        # every version stays loaded: Triton forgets the counters of a version that it unloads
+        model = {"keep_versions": 1 + int(params.window_s / params.update_every_s)}
+        server = stack.enter_context(cached_triton.serve(ctx.scratch, {MODEL: model}))
         stores = [
             stack.enter_context(redis.serve(ctx.scratch / f"redis-{point.ttl_s}.log")) for point in ctx.points
         ]  # fmt: skip

@@ -20,6 +20,10 @@ class Link:
     port: int = 0
     lag_s: float = 0.0
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)  # one for each connection
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.tasks.append(asyncio.create_task(self.connect(reader, writer)))
 
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self.target)
@@ -52,7 +56,7 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def slow_link(target: int) -> AsyncIterator[Link]:
     """A link to the loopback port `target`, without lag until `lag_s` is set; closed with its connections."""
     link = Link(target)
-    server = await asyncio.start_server(link.connect, LOOPBACK, 0)
+    server = await asyncio.start_server(link.accept, LOOPBACK, 0)
     link.port = server.sockets[0].getsockname()[1]
     try:
         yield link
@@ -60,3 +64,4 @@ async def slow_link(target: int) -> AsyncIterator[Link]:
         server.close()
         for writer in link.writers:
             writer.close()
+        await asyncio.gather(*link.tasks, return_exceptions=True)

@@ -94,5 +94,5 @@ def milliseconds(samples: Iterable[Sample]) -> Spread:
 def spread(values: Sequence[float]) -> Spread:
     import numpy
 
-    percentiles: list[float] = numpy.percentile(values, (50, 95, 99)).tolist()
-    return Spread(len(values), *percentiles, float(numpy.std(values)))
+    p50, p95, p99 = map(float, numpy.percentile(values, (50, 95, 99)))
+    return Spread(len(values), p50, p95, p99, float(numpy.std(values)))

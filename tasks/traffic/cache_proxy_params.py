@@ -17,7 +17,7 @@ class Params(api.Params):
 
     scenario: Scenario
     client: str = Field("redis_client.py", pattern=r"^[\w.-]+\.py$")  # a file of the day's folder
-    requests: int = Field(300, ge=20)  # for each repeat
+    requests: int = Field(300, ge=1)  # for each repeat (concurrency: for each connection and repeat)
     repeats: int = Field(3, ge=1)
     workers: int = Field(4, ge=1)  # requests in flight (closed loop)
     pool: int = Field(150, ge=8)  # different inputs that are asked again and again
@@ -28,7 +28,7 @@ class Params(api.Params):
     update_every_s: float = Field(3.0, gt=0)
     one_off_pct: float = Field(25.0, ge=0, le=100)  # share of inputs that are asked once
     notice_s: float = Field(0.3, ge=0)  # the cache hears of an update this much after Triton
-    lag_s: float = Field(0.8, ge=0)  # one-way delay of the slow replica's link to Redis
+    lag_s: float = Field(1.5, ge=0)  # one-way delay of the slow replica's link to Redis
 
 
 class Point(api.Params):

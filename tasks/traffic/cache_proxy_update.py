@@ -19,15 +19,15 @@ from tasks import api
 from tasks.services import cached_triton, redis
 from tasks.services.process import LOOPBACK
 from tasks.traffic import cache_proxy_load as load
-from tasks.traffic.cache_proxy_link import Link, slow_link
+from tasks.traffic.cache_proxy_link import slow_link
 from tasks.traffic.cache_proxy_params import Params, Point
 
 HOT = 48  # inputs that the reader asks from the start
 PAGE = 8  # inputs asked together, half of them hot and half from what the slow replica asked around the update
-PAGE_EVERY_S = 0.1
-WRITE_EVERY_S = 0.05  # the slow replica asks a new input this often
-WARM_S = 2.0
-LATE_WRITERS = 48  # connections of the slow replica, opened before the link is slow
+PAGE_EVERY_S = 0.15
+WRITE_EVERY_S = 0.1  # the slow replica asks a new input this often
+WARM_S = 1.0
+LATE_WRITERS = 36  # connections of the slow replica (its requests in flight), opened before the link is slow
 BACKSTOP_S = 60.0  # expiry of the policies that do not rely on expiry
 
 
@@ -40,6 +40,7 @@ class Story:
     asked: int = HOT  # the slow replica's next input
     pages: list[list[load.Sample]] = field(default_factory=list)
     late: list[int] = field(default_factory=list)  # inputs whose answers may be on their way during the update
+    writes: list[asyncio.Task[load.Sample]] = field(default_factory=list)  # of the slow replica
     sweep: list[load.Sample] = field(default_factory=list)
 
 
@@ -79,15 +80,17 @@ async def tell(
             await reader.publish(1)
             await load.prove(reader, inputs[:2])
             await load.closed_loop(slow, inputs, list(range(HOT)) * 2, LATE_WRITERS)
-            async with background(read_pages(reader, inputs, story)), write_late(params, slow, link, inputs, story):
-                await asyncio.sleep(WARM_S)
-                await asyncio.to_thread(server.update, model, 2)
-                story.live_at = time.perf_counter()
-                in_flight = round(2 * params.lag_s / WRITE_EVERY_S)
-                story.late = list(range(max(HOT, story.asked - in_flight), story.asked))
+            link.lag_s = params.lag_s
+            async with background(read_pages(reader, inputs, story)):
+                async with background(write_late(slow, inputs, story)):
+                    await asyncio.sleep(WARM_S)
+                    await asyncio.to_thread(server.update, model, 2)
+                    story.live_at = time.perf_counter()
+                story.late = list(range(max(HOT, story.asked - LATE_WRITERS), story.asked))
                 await asyncio.sleep(params.notice_s)
                 await reader.publish(2)
                 await asyncio.sleep(params.window_s - params.notice_s)
+                await asyncio.gather(*story.writes)
             story.watched_s = time.perf_counter() - story.live_at
             story.sweep = await load.closed_loop(reader, inputs, [*range(HOT), *story.late], PAGE)
         finally:
@@ -110,21 +113,12 @@ async def background(work: Any) -> AsyncIterator[None]:
         raise error
 
 
-@asynccontextmanager
-async def write_late(params: Params, slow: Any, link: Link, inputs: Any, story: Story) -> AsyncIterator[None]:
-    """The slow replica asks new inputs beside the block, and the block ends when its last answers have arrived."""
-    link.lag_s = params.lag_s
-    pending: list[asyncio.Task[load.Sample]] = []
-
-    async def write() -> None:
-        while True:
-            pending.append(asyncio.create_task(load.ask(slow, inputs, story.asked)))
-            story.asked += 1
-            await asyncio.sleep(WRITE_EVERY_S)
-
-    async with background(write()):
-        yield
-    await asyncio.gather(*pending)
+async def write_late(slow: Any, inputs: Any, story: Story) -> None:
+    """The slow replica asks new inputs all the time; what it learned reaches the cache long afterwards."""
+    while True:
+        story.writes.append(asyncio.create_task(load.ask(slow, inputs, story.asked)))
+        story.asked += 1
+        await asyncio.sleep(WRITE_EVERY_S)
 
 
 async def read_pages(reader: Any, inputs: Any, story: Story) -> None:

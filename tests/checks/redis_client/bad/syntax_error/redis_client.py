@@ -1,0 +1,3 @@
+class CachedTriton:
+    async def infer(self, x)
+        return x
