@@ -6,12 +6,20 @@ from tasks import rehearsal
 from tasks.api import Check, Kind
 from tasks.checks import redis_client
 from tasks.traffic import cache_proxy
+from tasks.triton import colocation as triton_colocation
 from tasks.triton import ensemble as triton_ensemble
+from tasks.triton import instances as triton_instances
+from tasks.triton import rate_limit as triton_rate_limit
+from tasks.triton import stages as triton_stages
 
 KINDS: dict[str, Kind] = {
     "cache_proxy": cache_proxy,
     "rehearsal": rehearsal,
+    "triton_colocation": triton_colocation,
     "triton_ensemble": triton_ensemble,
+    "triton_instances": triton_instances,
+    "triton_rate_limit": triton_rate_limit,
+    "triton_stages": triton_stages,
 }
 
 CHECKS: dict[str, Check] = {

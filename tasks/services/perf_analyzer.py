@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import os
@@ -12,48 +11,48 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tasks.api import Spread, UserError
 
 LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
-WINDOWS = 3  # perf_analyzer's result is that of its last three windows, which agree within the stability percentage
+WINDOWS = 3  # of perf_analyzer's result
 
-ANY_PCT = 999
-UNSTABLE = "Failed to obtain stable measurement"
-SUMMARY, EXPORT = "summary.csv", "requests.json"
-
-
-class UnstableError(Exception):
-    """perf_analyzer's windows did not agree within the stability percentage."""
+ANY_PCT = 999  # perf_analyzer reports nothing about windows that disagree, so the agreement is judged here
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One load. `inputs` are single requests without the batch axis (tensor name -> array), taken in turn."""
+    """One load. `inputs` are single requests without the batch axis (tensor name -> array), taken in turn.
+
+    A measurement is three windows; while their throughputs and mean latencies differ by more than `stability_pct`,
+    it is repeated, at most `attempts` times in all. perf_analyzer keeps the inputs of every request: keep them small.
+    """
 
     model: str
     inputs: Sequence[Mapping[str, Any]]
     concurrency: int = 1
     batch: int = 1
-    window_ms: int = 600
-    max_windows: int = 6
-    stability_pct: int = 25
+    window_ms: int = 400
+    attempts: int = 2
+    stability_pct: float = 25
 
 
 @dataclass(frozen=True)
 class Load:
-    """What the clients saw: the latency of each request (ms) of the last windows, inferences per second.
+    """What the clients saw: inferences per second and each request's latency (ms) in the last attempt.
 
-    `seconds` is the time from the first request to the last answer, earlier windows included.
+    `seconds` is how long the server was under this load in all attempts.
     """
 
     throughput_rps: float
     latencies_ms: Sequence[float]
     seconds: float
-    stable: bool = True
+    stable: bool
 
     @property
     def latency(self) -> Spread:
@@ -61,27 +60,50 @@ class Load:
 
     @property
     def note(self) -> str:
-        return "" if self.stable else "perf_analyzer: the windows did not agree within its stability percentage"
+        return "" if self.stable else "perf_analyzer: the windows still differed after the last attempt"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of perf_analyzer: (sent, answered) of each request and the edges of its windows, unix time in ns."""
+
+    requests: Sequence[tuple[int, int]]
+    edges: Sequence[int]
+
+    @property
+    def seconds(self) -> float:
+        return (max(end for _, end in self.requests) - self.requests[0][0]) / 1e9
 
 
 def measure(plan: Plan, grpc: str) -> Load:
-    """Run perf_analyzer against the server at `grpc` until its windows agree, or its budget of windows is spent.
+    """Put the load on the server at `grpc` until the windows agree or the attempts are spent.
 
-    UserError with its own message when it cannot measure.
+    UserError with perf_analyzer's own message when it cannot measure.
     """
-    try:
-        return attempt(plan, grpc)
-    except UnstableError:  # it reports nothing then: take the last windows as they are, and say so
-        load = attempt(replace(plan, stability_pct=ANY_PCT, max_windows=WINDOWS), grpc)
-        return replace(load, stable=False)
+    return measure_together([plan], grpc)[0]
 
 
-def attempt(plan: Plan, grpc: str) -> Load:
-    """One run of perf_analyzer. Raises UnstableError when its windows did not agree."""
+def measure_together(plans: Sequence[Plan], grpc: str) -> list[Load]:
+    """Put several loads on the server at the same time; only what happened while all of them ran counts."""
+    seconds = 0.0
+    for _ in range(max(plan.attempts for plan in plans)):
+        with ThreadPoolExecutor(len(plans)) as pool:
+            runs = list(pool.map(lambda plan: attempt(plan, grpc), plans))
+        low, high = max(run.edges[0] for run in runs), min(run.edges[-1] for run in runs)
+        seconds += max(run.seconds for run in runs)
+        loads = [summarise(plan, run, low, high, seconds) for plan, run in zip(plans, runs, strict=True)]
+        if all(load.stable for load in loads):
+            break
+    return loads
+
+
+def attempt(plan: Plan, grpc: str) -> Run:
+    """One run of perf_analyzer."""
     with tempfile.TemporaryDirectory(prefix="perf-analyzer-") as folder:
         work = Path(folder)
-        argv = ["setpriv", "--pdeathsig", "KILL", "--", str(find_binary()), *arguments(plan, grpc, work)]
-        budget_s = 30 + plan.window_ms * plan.max_windows / 1000 * 3
+        export = work / "requests.json"
+        argv = ["setpriv", "--pdeathsig", "KILL", "--", str(find_binary()), *arguments(plan, grpc, work, export)]
+        budget_s = 30 + plan.window_ms * WINDOWS / 1000 * 3
         environment = {**os.environ, "LD_LIBRARY_PATH": str(link_libraries(work))}
         try:
             done = subprocess.run(
@@ -89,21 +111,15 @@ def attempt(plan: Plan, grpc: str) -> Load:
             )
         except subprocess.TimeoutExpired as error:
             raise UserError(f"perf_analyzer on {plan.model} took more than {budget_s:.0f} s") from error
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        if any(UNSTABLE in line for line in said):
-            raise UnstableError(plan.model)
-        if done.returncode or not (work / EXPORT).exists():
+        if done.returncode or not export.exists():
+            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
             raise UserError(f"perf_analyzer could not measure {plan.model}: " + "\n".join(said[-4:]))
-        return parse(plan, work)
+        run = json.loads(export.read_text(encoding="utf-8"))["experiments"][0]
+    requests = sorted((one["timestamp"], one["response_timestamps"][-1]) for one in run["requests"])
+    return Run(requests[plan.concurrency :], run["window_boundaries"])  # each connection's first request also opens it
 
 
-def measure_together(plans: Sequence[Plan], grpc: str) -> list[Load]:
-    """Run several loads at the same time; results in the order of `plans`."""
-    with ThreadPoolExecutor(len(plans)) as pool:
-        return list(pool.map(lambda plan: measure(plan, grpc), plans))
-
-
-def arguments(plan: Plan, grpc: str, work: Path) -> list[str]:
+def arguments(plan: Plan, grpc: str, work: Path, export: Path) -> list[str]:
     """perf_analyzer's command line; writes the input file it names."""
     data = [{name: array.ravel().tolist() for name, array in request.items()} for request in plan.inputs]
     shapes = {name: ",".join(map(str, array.shape)) for name, array in plan.inputs[0].items()}
@@ -112,24 +128,22 @@ def arguments(plan: Plan, grpc: str, work: Path) -> list[str]:
         "-m", plan.model, "-u", grpc, "-i", "grpc", "-b", str(plan.batch),
         "--concurrency-range", str(plan.concurrency), "--input-data", str(work / "inputs.json"),
         *(part for name, shape in shapes.items() for part in ("--shape", f"{name}:{shape}")),
-        "-p", str(plan.window_ms), "-r", str(plan.max_windows), "-s", str(plan.stability_pct),
-        "-f", str(work / SUMMARY), "--profile-export-file", str(work / EXPORT),
+        "-p", str(plan.window_ms), "-r", str(WINDOWS), "-s", str(ANY_PCT),
+        "--profile-export-file", str(export),
     ]  # fmt: skip
 
 
-def parse(plan: Plan, work: Path) -> Load:
-    """The throughput of the CSV report and the latencies of the single requests of the same windows."""
-    experiment = json.loads((work / EXPORT).read_text(encoding="utf-8"))["experiments"][0]
-    edges = experiment["window_boundaries"][-WINDOWS - 1 :]
-    times = sorted((one["timestamp"], one["response_timestamps"][-1]) for one in experiment["requests"])
-    warm = times[plan.concurrency :]  # the first request of each connection also opens it
-    latencies = [(end - begin) / 1e6 for begin, end in warm if edges[0] <= end <= edges[-1]]
-    with (work / SUMMARY).open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not latencies or not rows:
-        raise UserError(f"perf_analyzer saw no answers of {plan.model}")
-    seconds = (max(end for _, end in times) - times[0][0]) / 1e9
-    return Load(float(rows[0]["Inferences/Second"]), latencies, seconds)
+def summarise(plan: Plan, run: Run, low: int, high: int, seconds: float) -> Load:
+    """The requests answered between `low` and `high` (ns), in three windows whose agreement is judged."""
+    edges = [low + (high - low) * i // WINDOWS for i in range(WINDOWS + 1)]
+    windows = [[(end - begin) / 1e6 for begin, end in run.requests if a < end <= b] for a, b in pairwise(edges)]
+    if high <= low or not all(windows):
+        raise UserError(f"perf_analyzer saw no answers of {plan.model} in a window of {plan.window_ms} ms")
+    rates, means = [len(window) for window in windows], [fmean(window) for window in windows]
+    stable = all(max(figures) <= min(figures) * (1 + plan.stability_pct / 100) for figures in (rates, means))
+    latencies = [ms for window in windows for ms in window]
+    throughput = len(latencies) * plan.batch / ((high - low) / 1e9)
+    return Load(throughput, latencies, seconds, stable)
 
 
 def spread(samples: Sequence[float]) -> Spread:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 CLASSES = 10
-ROWS, FEATURES = 16, 32  # one request of an Mlp
+ROWS, FEATURES, OUTPUTS = 8, 8, 2  # one request of an Mlp: [8, 8] -> [8, 2]
 OPSET, IR_VERSION = 17, 8
 
 
 @dataclass(frozen=True)
 class Cnn:
-    """Two strided 3x3 convolutions, global mean, a linear layer: [n, 3, 32, 32] -> logits [n, 10]."""
+    """Two strided 3x3 convolutions, global mean, a linear layer: [n, 3, 16, 16] -> logits [n, 10]."""
 
     seed: int
 
@@ -39,7 +40,7 @@ class Cnn:
             helper.make_node("Flatten", ["pooled"], ["flat"]),
             helper.make_node("MatMul", ["flat", "linear"], ["logits"]),
         ]
-        save(file, nodes, self.weights(), ("normalized", ["n", 3, 32, 32]), ("logits", ["n", CLASSES]))
+        save(file, nodes, self.weights(), ("normalized", ["n", 3, 16, 16]), ("logits", ["n", CLASSES]))
 
     def reference(self, pixels: Any) -> Any:
         """The same network in numpy, float64."""
@@ -50,7 +51,7 @@ class Cnn:
 
 @dataclass(frozen=True)
 class Mlp:
-    """`layers` square layers of `hidden` units with ReLU: [n, 16, 32] -> [n, 16, 8]. Its work grows with hidden²."""
+    """`layers` square layers of `hidden` units with ReLU: [n, 8, 8] -> [n, 8, 2]. Its work grows with hidden²."""
 
     hidden: int
     layers: int
@@ -60,8 +61,8 @@ class Mlp:
         import numpy
 
         random = numpy.random.default_rng(self.seed)
-        sizes = [FEATURES, *[self.hidden] * self.layers, 8]
-        pairs = list(zip(sizes, sizes[1:], strict=False))
+        sizes = [FEATURES, *[self.hidden] * self.layers, OUTPUTS]
+        pairs = list(pairwise(sizes))
         return {
             f"w{i}": random.normal(0, (2 / a) ** 0.5, (a, b)).astype(numpy.float32) for i, (a, b) in enumerate(pairs)
         }
@@ -77,7 +78,7 @@ class Mlp:
             if not last:
                 nodes.append(helper.make_node("Relu", [f"m{i}"], [f"r{i}"]))
             tensor = f"r{i}"
-        save(file, nodes, weights, ("x", ["n", ROWS, FEATURES]), ("y", ["n", ROWS, 8]))
+        save(file, nodes, weights, ("x", ["n", ROWS, FEATURES]), ("y", ["n", ROWS, OUTPUTS]))
 
     def reference(self, x: Any) -> Any:
         """The same network in numpy, float64."""

@@ -14,11 +14,11 @@ from tasks.triton.onnx_models import CLASSES, Cnn
 ENSEMBLE, SINGLE, POSTPROCESS = "pipeline", "single", "top_label"
 STEPS = ("normalize", "model", "softmax")
 STAGES = Path(__file__).with_name("backend") / "stages_model.py"
-SIDE = 32
+SIDE = 16
 
 IMAGE = 'name: "{}" data_type: TYPE_UINT8 dims: [-1, -1, 3]'
 VECTOR = f'name: "{{}}" data_type: TYPE_FP32 dims: [{CLASSES}]'
-PIXELS = 'name: "{}" data_type: TYPE_FP32 dims: [3, 32, 32]'
+PIXELS = 'name: "{}" data_type: TYPE_FP32 dims: [3, 16, 16]'
 TENSORS = {
     "normalize": ([IMAGE.format("image")], [PIXELS.format("normalized")]),
     "model": ([PIXELS.format("normalized")], [VECTOR.format("logits")]),
@@ -112,3 +112,10 @@ def append_postprocess(ensemble: Any) -> None:
 
     ensemble.name = f"{ENSEMBLE}_{POSTPROCESS}"
     text_format.Merge(POSTPROCESS_STEP % ensemble.output[0].name, ensemble)
+
+
+def random_images(seed: int, count: int, side: int) -> Any:
+    """uint8 [count, side, side, 3]."""
+    import numpy
+
+    return numpy.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=numpy.uint8)

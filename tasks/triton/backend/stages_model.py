@@ -13,7 +13,7 @@ import numpy
 from ort_model import TritonPythonModel as OrtModel
 from ort_model import load_session
 
-SIDE = 32
+SIDE = 16
 MEAN = numpy.array([0.485, 0.456, 0.406], numpy.float32)
 STD = numpy.array([0.229, 0.224, 0.225], numpy.float32)
 
@@ -36,7 +36,7 @@ class TritonPythonModel(OrtModel):
         return inputs
 
     def normalize(self, images: Any) -> list[Any]:
-        """uint8 [n, h, w, 3] with h and w multiples of 32 -> float32 [n, 3, 32, 32]: block means, standardised."""
+        """uint8 [n, h, w, 3] with h and w multiples of 16 -> float32 [n, 3, 16, 16]: block means, standardised."""
         n, height, width, channels = images.shape
         blocks = images.astype(numpy.float32).reshape(n, SIDE, height // SIDE, SIDE, width // SIDE, channels)
         pixels = (blocks.mean(axis=(2, 4)) / 255 - MEAN) / STD
