@@ -19,7 +19,7 @@ from runner.tracking.settings import database
 
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "UNAUTHENTICATED", "PERMISSION_DENIED")
 EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # the UI then opens on runs and charts, not on traces
+    "mlflow.experimentKind": "custom_model_development",
     "mlflow.note.content": "One run per day, below it one per experiment, below that one per measured point. "
     "Filter: `tags.tier = 'native'`, `tags.backend = '…'`, `tags.experiment = '…' and metrics.… > …`.",
 }

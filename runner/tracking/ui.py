@@ -37,7 +37,7 @@ def ui(artifacts: Path, settings: TrackingSettings, port: int = 0, say: Callable
     try:
         with serve(
             server_argv(where, artifacts, port),
-            log=artifacts / "mlflow-ui.log", ready=lambda: healthy(base), env=LEAN, timeout_s=120,
+            log=artifacts / "mlflow-ui.log", ready=lambda: healthy(base), env=LEAN, timeout_s=120, stop_s=1,
         ) as server:  # fmt: skip
             say(f"MLflow: {experiment_url(base, settings.experiment_prefix)}  (Ctrl-C stops it)")
             server.wait()
@@ -75,4 +75,4 @@ def experiment_url(base: str, prefix: str) -> str:
     with urllib.request.urlopen(f"{base}/api/2.0/mlflow/experiments/search?{query}", timeout=10) as answer:
         found = json.load(answer).get("experiments", [])
     ours = [each["experiment_id"] for each in found if each["name"].startswith(f"{prefix}week")]
-    return f"{base}/#/experiments/{ours[0]}/runs" if ours else f"{base}/#/experiments"
+    return f"{base}/#/experiments/{ours[0]}/runs?workflowType=machine_learning" if ours else f"{base}/#/experiments"
