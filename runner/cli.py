@@ -75,7 +75,16 @@ def dispatch(argv: list[str]) -> int:
 def _option_value(argv: list[str], word: str) -> bool:
     """Hydra's `--cfg job` and the like take a bare word."""
     at = argv.index(word)
-    return at > 0 and argv[at - 1] in ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "--config-name")
+    return at > 0 and argv[at - 1] in (
+        "--cfg",
+        "-c",
+        "--package",
+        "-p",
+        "--info",
+        "-i",
+        "--config-dir",
+        "--config-name",
+    )
 
 
 def project() -> Path:

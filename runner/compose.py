@@ -47,10 +47,11 @@ def run(root: Path, argv: list[str]) -> int:
 def _task(config: Any) -> None:
     """What Hydra calls with each composed configuration, in this process or in a launcher's."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from omegaconf import OmegaConf
 
     hydra = HydraConfig.get()
-    sweep = Path(hydra.sweep.dir) if hydra.mode.name == "MULTIRUN" else None
+    sweep = Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
     composed = OmegaConf.to_container(config, resolve=False)
     code = _guarded(composed, list(hydra.overrides.task), sweep is not None)
     if sweep is None:
@@ -82,7 +83,9 @@ def _run(composed: dict[str, Any], given: list[str], sweep: bool) -> int:
 
     root = project()
     if not composed.get("plan") and not composed.get("task"):
-        raise mistake("nothing to run", where="command line", remedy="name a plan (run plan=week03) or a task (run task=…)")
+        raise mistake(
+            "nothing to run", where="command line", remedy="name a plan (run plan=week03) or a task (run task=…)"
+        )
     plan, base = overrides.adhoc(composed, root) if composed.get("task") else _plans(composed, given, root)
     plan = _only(plan, composed)
     work = expand(plan, root, overrides.keys(given))
@@ -120,7 +123,9 @@ def _only(plan: Plan, composed: Mapping[str, Any]) -> Plan:
         known = [e.id for day in days for e in day.experiments]
         if name not in known:
             remedy = nearest(name, known, noun="its experiments")
-            raise mistake(f"{plan.id} has no experiment '{name}'", where="command line", key="experiment", remedy=remedy)
+            raise mistake(
+                f"{plan.id} has no experiment '{name}'", where="command line", key="experiment", remedy=remedy
+            )
         kept = ((day, tuple(e for e in day.experiments if e.id == name)) for day in days)
         days = tuple(replace(day, experiments=experiments) for day, experiments in kept if experiments)
     return replace(plan, days=days)

@@ -40,8 +40,12 @@ def examine(work: Work, request: Request, machine: Machine) -> dict[str, Any]:
 def show(found: dict[str, Any], screen: Screen) -> None:
     machine = found["machine"]
     screen.line(f"[bold]{machine['host']}[/]  {machine['os']}  {escape(machine['cpu'])}")
-    screen.line(f"  {machine['cores']} cores · {machine['memory_gb']:g} GB memory · {machine['disk_free_gb']:g} GB disk free")
-    screen.line(f"  GPUs: {'; '.join(machine['gpus']) or 'none'} · Kubernetes: {machine['cluster'] or 'no cluster reachable'}")
+    screen.line(
+        f"  {machine['cores']} cores · {machine['memory_gb']:g} GB memory · {machine['disk_free_gb']:g} GB disk free"
+    )
+    screen.line(
+        f"  GPUs: {'; '.join(machine['gpus']) or 'none'} · Kubernetes: {machine['cluster'] or 'no cluster reachable'}"
+    )
     for name, path in found["tools"].items():
         screen.line(f"  {name}: {path or f'[yellow]missing[/]  sudo apt-get install -y {PACKAGES[name]}'}")
     for name, made in found["environments"].items():
@@ -54,5 +58,11 @@ def show(found: dict[str, Any], screen: Screen) -> None:
     colour = {"native": "green", "stand-in": "cyan", "blocked": "yellow"}
     for e in found["experiments"]:
         shade = colour[e["runs"]]
-        table.add_row(e["day"], e["id"], f"[{shade}]{e['runs']}[/]", e["backend"], escape(f"{e['reason']} → {e['remedy']}" if e["reason"] else ""))
+        table.add_row(
+            e["day"],
+            e["id"],
+            f"[{shade}]{e['runs']}[/]",
+            e["backend"],
+            escape(f"{e['reason']} → {e['remedy']}" if e["reason"] else ""),
+        )
     screen.console.print(table)

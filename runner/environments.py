@@ -111,7 +111,7 @@ def _install(root: Path, name: str, staged: Path, say: Say) -> None:
     argv = [str(staged / "bin/python"), "-m", "pip", "install", "--progress-bar", "off", "--no-input", "-r", str(lock)]
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     pip = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
-    lines = []
+    lines: list[str] = []
     try:
         for message in _progress(pip, lines, name, total):
             say(message)

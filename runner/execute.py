@@ -90,7 +90,8 @@ def _watch(
     child: subprocess.Popen[bytes], limits: Limits, on_tick: Callable[[], None], samples: Path | None
 ) -> tuple[str, dict[str, float]]:
     """Wait for the child, sampling it once a second. Returns why it had to be stopped ('' if it ended by itself)."""
-    deadline, peak, cpu = time.monotonic() + limits.timeout_s, 0.0, []
+    deadline, peak = time.monotonic() + limits.timeout_s, 0.0
+    cpu: list[float] = []
     meter = Meter(child.pid)
     with open(os.pidfd_open(child.pid), "rb", buffering=0) as ended:
         while not select.select([ended], [], [], SAMPLE_S)[0]:
@@ -103,7 +104,9 @@ def _watch(
             if time.monotonic() > deadline:
                 return f"ran past its time-out of {limits.timeout_s:g} s", _system(cpu, peak)
             if rss_mb > limits.memory_gb * 1024:
-                return f"used {rss_mb / 1024:.1f} GB of memory; its limit is {limits.memory_gb:.1f} GB", _system(cpu, peak)
+                return f"used {rss_mb / 1024:.1f} GB of memory; its limit is {limits.memory_gb:.1f} GB", _system(
+                    cpu, peak
+                )
     child.wait()
     return "", _system(cpu, peak)
 

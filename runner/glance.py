@@ -13,13 +13,15 @@ from runner.errors import mistake, nearest
 from runner.plan import Plan, build, load
 
 USAGE = {
-    "status": "usage: run status [PLAN] [--json] [--lang en|zh]\n\nWhere you stand: a grid of days, or one day in full.",
+    "status": "usage: run status [PLAN] [--json] [--lang en|zh]\n\nWhere you stand: a grid of days; one day in full.",
     "next": "usage: run next [PLAN] [--json] [--lang en|zh]\n\nThe next experiment and the command that runs it.",
     "done": "usage: run done DAY [ITEM …] [--undo]\n\nTick items of your own checklist; without ITEM: show it.",
 }
 
 
-def options(verb: str, argv: list[str], flags: tuple[str, ...], valued: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
+def options(
+    verb: str, argv: list[str], flags: tuple[str, ...], valued: tuple[str, ...]
+) -> tuple[list[str], dict[str, Any]]:
     """Words and options of a verb. Raises Mistakes for an option it does not know."""
     words: list[str] = []
     found: dict[str, Any] = {}

@@ -11,6 +11,8 @@ from runner.status import following
 MARKS = {"passed": "●", "failed": "✗", "blocked": "▲", "stale": "◌", "pending": "·", "running": "▶"}
 FILE_MARKS = {"ok": "●", "failed": "✗", "blocked": "▲", "stale": "◌", "pending": "·"}
 COLOURS = {"●": 32, "◐": 36, "✗": 31, "▲": 33, "◌": 35, "▶": 34}
+TITLE = 48  # columns of a title at the most
+FILES = 3
 WORDS = {
     "en": {"days": "day", "experiments": "experiments", "files": "deliverables", "own": "checklist", "next": "next",
            "nothing": "nothing to do", "stand": "stand-in"},
@@ -19,25 +21,32 @@ WORDS = {
 }  # fmt: skip
 STATES = {
     "en": {s: s for s in ("passed", "failed", "blocked", "stale", "running", "pending")},
-    "zh": {"passed": "通过", "failed": "失败", "blocked": "受阻", "stale": "过期", "running": "运行中", "pending": "待做"},
+    "zh": {
+        "passed": "通过",
+        "failed": "失败",
+        "blocked": "受阻",
+        "stale": "过期",
+        "running": "运行中",
+        "pending": "待做",
+    },
 }
 
 
 def lines(status: Mapping[str, Any], *, lang: str = "en", colour: bool = False) -> Iterator[str]:
     """One line a day, then the legend, the totals and the next command."""
     word = WORDS[lang]
-    wide = max((_width(day["title"][lang]) for day in status["days"]), default=0)
-    wide = min(wide, 48)
+    wide = min(max((_width(day["title"][lang]) for day in status["days"]), default=0), TITLE)
+    most = max((len(day["experiments"]) for day in status["days"]), default=0)
     for day in status["days"]:
-        marks = "".join(_paint(_mark(e), colour) for e in day["experiments"])
+        marks = "".join(_paint(_mark(e), colour) for e in day["experiments"]) + " " * (most - len(day["experiments"]))
         files = "".join(_paint(FILE_MARKS[d["status"]], colour) for d in day["deliverables"])
-        ticked = sum(item["done"] for item in day["checklist"])
+        files += " " * (FILES - len(day["deliverables"]))
+        ticked = f"{sum(item['done'] for item in day['checklist'])}/{len(day['checklist'])}"
         title = _fit(day["title"][lang], wide)
-        yield f"  {day['id']:<6}{title}  {word['experiments']} {marks}  {word['files']} {files:<3}  {word['own']} {ticked}/{len(day['checklist'])}"
-    yield "  " + "  ".join(
-        f"{_paint(mark, colour)} {label}"
-        for mark, label in ((MARKS["passed"], STATES[lang]["passed"]), ("◐", word["stand"]))
-    ) + "  " + "  ".join(f"{_paint(MARKS[s], colour)} {STATES[lang][s]}" for s in STATES[lang] if s != "passed")
+        yield f"  {day['id']:<6}{title}  {word['experiments']} {marks}  {word['files']} {files}  {word['own']} {ticked}"
+    legend = [(MARKS[state], label) for state, label in STATES[lang].items()]
+    legend.insert(1, ("◐", word["stand"]))
+    yield "  " + "  ".join(f"{_paint(mark, colour)} {label}" for mark, label in legend)
     yield summary(status, lang)
     coming = following(status)
     yield f"run plan={coming[0]}" if coming else word["nothing"]
@@ -49,7 +58,11 @@ def summary(status: Mapping[str, Any], lang: str = "en") -> str:
     ids = [day["id"] for day in status["days"]]
     at, last = (coming[0] if coming else ids[-1]).removeprefix("day"), ids[-1].removeprefix("day")
     counts = [f"{totals[s]} {STATES[lang][s]}" for s in STATES[lang] if totals[s] or s == "passed"]
-    parts = [f"{word['days']} {at}/{last}", *counts, f"{totals['deliverables_ok']}/{totals['deliverables']} {word['files']}"]
+    parts = [
+        f"{word['days']} {at}/{last}",
+        *counts,
+        f"{totals['deliverables_ok']}/{totals['deliverables']} {word['files']}",
+    ]
     return " · ".join([*parts, f"{word['next']}: {coming[1] if coming else word['nothing']}"])
 
 

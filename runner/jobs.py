@@ -54,7 +54,8 @@ class Work:
 def expand(plan: Plan, root: Path, overridden: frozenset[str] = frozenset()) -> Work:
     """Every job and proof of a plan. Raises Mistakes with everything that is wrong, each with its place."""
     sources, problems = Sources(root, day_folders(root), overridden), list[Problem]()
-    jobs, proofs = [], []
+    jobs: list[Job] = []
+    proofs: list[Proof] = []
     for day in plan.days:
         for experiment in day.experiments:
             place = Place(sources, ("plan", "days", day.id, "experiments", experiment.id), problems)
@@ -91,8 +92,7 @@ def _job(experiment: Experiment, day: Day, place: Place) -> Iterator[Job]:
     _uses(experiment, day, place)
     if params is None or points is None:
         return
-    module = kind.__name__  # type: ignore[attr-defined]  # a Kind is a module, and a Protocol cannot say so
-    yield Job(experiment, day, module, params, points, tuple(kind.needs(params)), source(module))
+    yield Job(experiment, day, kind.__name__, params, points, tuple(kind.needs(params)), source(kind.__name__))
 
 
 def _proof(deliverable: Deliverable, day: Day, place: Place) -> Proof:
@@ -173,7 +173,9 @@ def _metrics(kind: Kind, experiment: Experiment, place: Place) -> None:
                 if axis not in experiment.matrix:
                     place.problem((*at, side, axis), "is not an axis of the matrix", nearest(axis, experiment.matrix))
                 elif value not in experiment.matrix[axis]:
-                    place.problem((*at, side, axis), f"{value!r} is not in the matrix", f"it has {experiment.matrix[axis]}")
+                    place.problem(
+                        (*at, side, axis), f"{value!r} is not in the matrix", f"it has {experiment.matrix[axis]}"
+                    )
 
 
 def _uses(experiment: Experiment, day: Day, place: Place) -> None:

@@ -46,7 +46,9 @@ def target(job: Job, needs: Needs, request: Request) -> Target:
             files.append(day.folder / name)  # a better reference makes the record stale, until it is laid again
     inputs = spec.inputs(files, root)
     settings = {group: request.settings[group] for group in needs.settings}
-    measurement = spec.measurement(job.experiment.kind, job.params.model_dump(mode="json"), inputs, settings, needs.backend)
+    measurement = spec.measurement(
+        job.experiment.kind, job.params.model_dump(mode="json"), inputs, settings, needs.backend
+    )
     folder = store.experiment_dir(root, day.week, day.id, job.id, variant)
     return Target(folder, place, variant, inputs, read, settings, measurement)
 
@@ -101,7 +103,9 @@ def _execute(
     limits = execute.Limits(job.experiment.timeout_s, limit)
     planned, rows = len(job.points), at.folder / "rows.jsonl"
     log, samples = at.folder / "log.txt", at.folder / "system.jsonl"
-    log.write_text(f"{time.strftime('%F %T')} {job.id}: {len(points)} of {planned} points to measure\n", encoding="utf-8")
+    log.write_text(
+        f"{time.strftime('%F %T')} {job.id}: {len(points)} of {planned} points to measure\n", encoding="utf-8"
+    )
     samples.unlink(missing_ok=True)
     before = planned - len(points)
     python = environments.python(request.root, needs.environment, request.mode)

@@ -85,7 +85,9 @@ def _of_one(item: Any, root: Path, chosen: set[str], task: str) -> list[Problem]
         return _param(task, inner, key)
     fields = [name for name in config if name not in ("defaults", "hydra")]
     if top not in fields or (inner and top != "params"):
-        return [Problem(HERE, key, "is not a known key", nearest(top, [*fields, *settings.GROUPS, "plan"], noun="keys"))]
+        return [
+            Problem(HERE, key, "is not a known key", nearest(top, [*fields, *settings.GROUPS, "plan"], noun="keys"))
+        ]
     return _typed(top, item, config[top])
 
 

@@ -233,7 +233,9 @@ def _unique(days: tuple[Day, ...], sources: Sources, problems: list[Problem]) ->
                 problems.append(Problem(sources.where(path), ".".join(path), what, "ids are unique in a plan"))
             after = (*path, "after")
             problems += [
-                Problem(sources.where(after), ".".join(after), f"no experiment '{name}' on this day", nearest(name, ids))
+                Problem(
+                    sources.where(after), ".".join(after), f"no experiment '{name}' on this day", nearest(name, ids)
+                )
                 for name in experiment.after
                 if name not in ids
             ]

@@ -9,6 +9,7 @@ import platform
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -77,13 +78,21 @@ def lacks(needs: Needs, machine: Machine) -> list[Lack]:
     if len(machine.gpus) < needs.gpus:
         have = f"{len(machine.gpus)} here" if machine.gpus else "none here"
         several = f"{needs.gpus} NVIDIA GPUs" if needs.gpus > 1 else "an NVIDIA GPU"
-        found.append(Lack(f"{needs.backend} needs {several}, {have}", "run this plan on a machine with the GPU and its driver"))
+        found.append(
+            Lack(f"{needs.backend} needs {several}, {have}", "run this plan on a machine with the GPU and its driver")
+        )
     elif len({gpu.split(",")[0] for gpu in machine.gpus}) < needs.gpu_models and needs.gpus:
-        found.append(Lack(f"{needs.backend} needs {needs.gpu_models} different GPU models", "run it on a mixed machine"))
+        found.append(
+            Lack(f"{needs.backend} needs {needs.gpu_models} different GPU models", "run it on a mixed machine")
+        )
     if needs.cluster and not machine.cluster:
-        found.append(Lack("needs a reachable Kubernetes cluster", "point KUBECONFIG at one (kubectl get nodes must answer)"))
+        found.append(
+            Lack("needs a reachable Kubernetes cluster", "point KUBECONFIG at one (kubectl get nodes must answer)")
+        )
     if machine.memory_gb < needs.memory_gb:
-        found.append(Lack(f"needs {needs.memory_gb:g} GB of memory, {machine.memory_gb:g} here", "use a larger machine"))
+        found.append(
+            Lack(f"needs {needs.memory_gb:g} GB of memory, {machine.memory_gb:g} here", "use a larger machine")
+        )
     for binary in needs.binaries:
         if not find(binary):
             package = PACKAGES.get(binary, binary)
@@ -93,12 +102,12 @@ def lacks(needs: Needs, machine: Machine) -> list[Lack]:
 
 def module_lacks(needs: Needs, python: Path) -> list[Lack]:
     """Vendor packages that are not importable in the environment that will run the job."""
-    site = next(iter((python.parent.parent / "lib").glob("python3*/site-packages")), None)
-    here = python.resolve() == Path(os.sys.executable).resolve() and site is None  # type: ignore[attr-defined]
+    sites = list((python.parent.parent / "lib").glob("python3*/site-packages"))
+    own = python == Path(sys.executable)
     return [
         Lack(f"{name} is not installed in the environment '{needs.environment}'", f"{python} -m pip install {name}")
         for name in needs.modules
-        if not (importlib.util.find_spec(name) if here else site and list(site.glob(f"{name}/__init__.py")))
+        if not (importlib.util.find_spec(name) if own else any((s / name / "__init__.py").is_file() for s in sites))
     ]
 
 

@@ -103,7 +103,9 @@ class Screen:
         """The experiment's outcome with its first figures, or its reason and how to go on."""
         status = record["status"]
         tier = f" (stand-in for {record['stand_in_for']})" if record["tier"] == "stand-in" else ""
-        self.line(f"  [{COLOUR[status]}]{status}[/] {record['day']} {record['id']}{escape(tier)} {record['seconds']:.1f} s")
+        self.line(
+            f"  [{COLOUR[status]}]{status}[/] {record['day']} {record['id']}{escape(tier)} {record['seconds']:.1f} s"
+        )
         folder = store.experiment_dir(root, record["week"], record["day"], record["id"], record["variant"])
         for row in read_rows(folder / "rows.jsonl", record["spec"]) if status == "passed" else ():
             self.line(f"      [dim]{escape(figures(row, record['stanza']['metrics']))}[/dim]")
@@ -153,7 +155,7 @@ class Screen:
 def figures(row: Mapping[str, Any], metrics: Sequence[str]) -> str:
     """`instances=4  throughput_rps 354  latency_p99_ms 12.1`."""
     axes = " ".join(f"{axis}={value}" for axis, value in row["point"].items())
-    shown = [name for name in metrics if name in row["metrics"]][:SHOWN_METRICS]
+    shown = [name for name in metrics or row["metrics"] if name in row["metrics"]][:SHOWN_METRICS]
     return "  ".join([axes, *(f"{name} {row['metrics'][name]:.4g}" for name in shown)]).strip()
 
 

@@ -110,7 +110,7 @@ def alive(who: Mapping[str, Any]) -> bool:
     """Whether that process still runs. One on another host is taken to be alive: we cannot see it."""
     if who.get("host") != socket.gethostname():
         return True
-    return process_start(int(who.get("pid", 0))) == who.get("started", -1)
+    return bool(process_start(int(who.get("pid", 0))) == who.get("started", -1))
 
 
 @contextmanager

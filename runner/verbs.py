@@ -18,13 +18,14 @@ USAGE = {
     "check": "usage: run check DAY|WEEK [--json]\n\nProve the deliverables again, whatever was proved before.",
     "report": "usage: run report PLAN [--lang en|zh]\n\nRebuild the reports from the records alone.",
     "doctor": "usage: run doctor [PLAN] [--json]\n\nThis machine, its environments, and what a plan can run on it.",
-    "setup": "usage: run setup plan=week03\n\nInstall what a plan needs: Debian packages (as root or with sudo -n), environments.",
+    "setup": "usage: run setup plan=week03\n\n"
+    "Install what a plan needs: Debian packages (as root or with sudo -n), environments.",
     "sync": "usage: run sync\n\nSend every record that MLflow has not got yet, each exactly once.",
     "ui": "usage: run ui [--port N]\n\nMLflow's own pages on loopback over this project's store; Ctrl-C stops them.",
-    "lint": "usage: run lint [--fast]\n\nProve the content: every plan, reference, checker and fixture.",
+    "lint": "usage: run lint\n\nProve the content: every plan, reference, checker and fixture.",
     "list": "usage: run list [--json]\n\nEvery plan, kind and check.",
 }
-FLAGS = {"check": ("--json",), "doctor": ("--json",), "lint": ("--fast",), "list": ("--json",)}
+FLAGS = {"check": ("--json",), "doctor": ("--json",), "list": ("--json",)}
 VALUED = {"report": ("--lang",), "ui": ("--port",)}
 
 
@@ -64,7 +65,9 @@ def check(root: Path, words: list[str], given: dict[str, object]) -> int:
             for one in verdict["checks"]:
                 screen.line(f"    {verdict['path']} · {one['check']}: {one['message']}")
         waiting = len(work.proofs) - len(verdicts)
-        screen.line(f"{sum(v['status'] == 'ok' for v in verdicts)} of {len(work.proofs)} proved, {waiting} not made yet")
+        screen.line(
+            f"{sum(v['status'] == 'ok' for v in verdicts)} of {len(work.proofs)} proved, {waiting} not made yet"
+        )
     return workflow.exit_code([], verdicts)
 
 
@@ -114,7 +117,7 @@ def ui(root: Path, words: list[str], given: dict[str, object]) -> int:
 
 
 def prove_content(root: Path, words: list[str], given: dict[str, object]) -> int:
-    return lint.run(root, Screen(), fast=bool(given.get("fast")))
+    return lint.run(root, Screen())
 
 
 def show_list(root: Path, words: list[str], given: dict[str, object]) -> int:

@@ -90,7 +90,9 @@ def _checks(job: dict[str, Any], scratch: Path) -> dict[str, Any]:
         module = importlib.import_module(check["module"])
         work = Workspace(**_workspace(job, Path(tempfile.mkdtemp(dir=scratch))))
         try:
-            verdict = module.check(Path(job["file"]), module.Params.model_validate_json(json.dumps(check["params"])), work)
+            verdict = module.check(
+                Path(job["file"]), module.Params.model_validate_json(json.dumps(check["params"])), work
+            )
             found.append({"ok": verdict.ok, "message": verdict.message, "evidence": dict(verdict.evidence)})
         except UserError as error:
             found.append({"ok": False, "message": str(error), "evidence": {}})

@@ -109,7 +109,9 @@ def prove(proofs: Sequence[Proof], machine: Machine, request: Request, screen: S
     for proof in proofs:
         known = records_for(proof, request.root)
         if verify.current(proof, request.root, known):
-            stored = store.read_json(store.verdict_file(request.root, proof.day.week, proof.day.id, proof.deliverable.path))
+            stored = store.read_json(
+                store.verdict_file(request.root, proof.day.week, proof.day.id, proof.deliverable.path)
+            )
             verdicts.append(stored)
             continue
         if not verify.due(proof, request.root):

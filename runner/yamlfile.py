@@ -97,7 +97,6 @@ def _walk(node: Node, path: tuple[str, ...], lines: Lines, shown: str) -> Any:
         )  # fmt: skip
 
 
-
 def cached(path: Path, root: Path) -> dict[str, Any]:
     """The mapping in a file, from the parsed copy in the user's cache when the file has not changed since.
 

@@ -76,9 +76,7 @@ def of_day(day: Day, records: Sequence[Record], lang: str) -> list[Shown]:
         own = [record for record in records if record["day"] == day.id and record["id"] == experiment.id]
         plain = next((record for record in own if not record["variant"]), None)
         title = stored.said(experiment.title, lang)
-        found.append(
-            Shown(day.id, experiment.id, title, plain, [record for record in own if record["variant"]], lang)
-        )
+        found.append(Shown(day.id, experiment.id, title, plain, [record for record in own if record["variant"]], lang))
     return found
 
 
@@ -146,6 +144,8 @@ class Plots:
             name = f"plots/{record['day']}-{record['id']}{variant}.svg"
             files.write(folder / name, self.drawn[key])
             links.append(name)
+        if record["kind"] == "document":  # its pictures are those of the records it reads
+            return links
         kept = [record["folder"] / each["path"] for each in record["artifacts"]]
         pictures = sorted(path for path in kept if path.suffix in PICTURES and path.is_file())
         return links + [os.path.relpath(path, folder).replace(os.sep, "/") for path in pictures]

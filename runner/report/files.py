@@ -6,14 +6,17 @@ import os
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
+if TYPE_CHECKING:
+    import jinja2
 
 
 @cache
 def templates() -> jinja2.Environment:
     """The report's templates; HTML ones escape what they are given, an unknown name is an error."""
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=lambda name: bool(name and name.endswith((".html.j2", ".svg.j2"))),

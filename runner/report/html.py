@@ -5,21 +5,24 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
-from typing import Any
-
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
-from markupsafe import Markup, escape
+from typing import TYPE_CHECKING, Any
 
 from runner.report import files
 from tasks.documents.words import WORDS as BADGES
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 STATES = ("native", "stand-in", "blocked", "failed", "running", "pending", "confirmed", "refuted", "unknown")
 
 
 def page(markdown: str, folder: Path, context: Mapping[str, Any], lang: str) -> str:
     """The whole page. `folder` is where the Markdown's links start."""
+    from markupsafe import Markup
+
     reader = parser(folder, lang)
     tokens = reader.parse(markdown)
     sections = anchor(tokens)
@@ -29,6 +32,8 @@ def page(markdown: str, folder: Path, context: Mapping[str, Any], lang: str) -> 
 
 def parser(folder: Path, lang: str) -> MarkdownIt:
     """Markdown with tables; raw HTML in a report's text stays text."""
+    from markdown_it import MarkdownIt
+
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     states = badge_states(lang)
     markdown.add_render_rule("image", lambda _, tokens, at, *__: figure(tokens[at], folder))
@@ -69,8 +74,9 @@ def figure(token: Token, folder: Path) -> str:
         return f"<em>{caption}</em>"
     if path.suffix == ".svg":
         drawn = path.read_text(encoding="utf-8")
-        drawn = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>[*:].*?</style>|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawn, flags=re.S)
+        drawn = re.sub(
+            r"<metadata>.*?</metadata>|<style[^>]*>[*:].*?</style>|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawn, flags=re.S
+        )
         return f'<span class="figure" role="img" aria-label="{caption}">{drawn.strip()}</span>'
     data = base64.b64encode(path.read_bytes()).decode()
     return f'<span class="figure"><img alt="{caption}" src="data:image/{path.suffix[1:]};base64,{data}"></span>'
-

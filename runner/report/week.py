@@ -42,9 +42,7 @@ def write_week(week_id: str, days: Sequence[Day], artifacts_week: Path, lang: st
     ]
 
 
-def week_context(
-    count: int, days: Sequence[Day], records: Sequence[Record], dest: Path, lang: str
-) -> dict[str, Any]:
+def week_context(count: int, days: Sequence[Day], records: Sequence[Record], dest: Path, lang: str) -> dict[str, Any]:
     """Everything the week's template shows."""
     by_day = [day_context(day, records, lang) for day in days]
     shown = [each for day in by_day for each in day["shown"]]
@@ -91,7 +89,7 @@ def summary(shown: Sequence[facts.Shown], lang: str) -> tables.Table:
         ]
         for each in shown
     ]
-    return tables.Table([words["experiment"], words["ours"], words["tier"]], [False] * 3, rows)
+    return tables.Table([words["experiment"], words["main"], words["tier"]], [False] * 3, rows)
 
 
 def parameters(records: Sequence[Record], name: str) -> list[dict[str, Any]]:

@@ -1,0 +1,45 @@
+# Everything runs in .venv; a stamp makes each step happen once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TESTED := $(VENV)/.test-installed
+
+.PHONY: install week03 test check lint bench clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: sudo apt-get install -y python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --progress-bar on --disable-pip-version-check -e .
+	@touch $@
+	@echo "installed; now: $(BIN)/run --help"
+
+$(TESTED): $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[test]'
+	@touch $@
+
+# 3: all that can run here has run; what is blocked is named with its remedy
+week03: $(INSTALLED)
+	$(BIN)/run setup plan=week03
+	$(BIN)/run plan=week03 || [ $$? -eq 3 ]
+
+test: $(TESTED)
+	$(BIN)/run setup
+	$(BIN)/python -m pytest
+
+check: $(TESTED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/run lint
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/run lint
+
+bench: $(TESTED)
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV)

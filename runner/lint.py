@@ -1,1 +1,0 @@
-"""`run lint`: placeholder until the content is there."""

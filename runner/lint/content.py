@@ -1,0 +1,90 @@
+"""What can be read from the plans alone: languages, stray files, environments, the curriculum's inventory."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from runner import environments, workspace
+from runner.jobs import Work
+from runner.plan import Day, Plan
+from tasks.catalog import CHECKS, KINDS
+
+COMMAND_SHARE = 0.05  # an experiment should say what it measures, not which command to run
+
+
+def findings(plan: Plan, work: Work, root: Path) -> Iterator[str]:
+    for day in plan.days:
+        yield from _languages(day)
+        yield from _stray(day)
+    yield from _environments(work, root)
+    yield from _inventory(plan, root)
+    yield from _metrics()
+    commands = sum(job.experiment.kind == "command" for job in work.jobs)
+    if commands > COMMAND_SHARE * len(work.jobs):
+        yield f"{commands} of {len(work.jobs)} experiments use the kind 'command'; the most is {COMMAND_SHARE:.0%}"
+
+
+def _languages(day: Day) -> Iterator[str]:
+    texts = [day.title, *day.goals, *day.focus, *day.blocks, day.leetcode, *day.questions, *day.notes]
+    texts += [e.title for e in day.experiments] + [c["text"] for e in day.experiments for c in e.claims]
+    for text in texts:
+        for language in ("en", "zh"):
+            if not str(text[language]).strip():
+                yield f"{day.id}: a text has no {language}: {text}"
+
+
+def _stray(day: Day) -> Iterator[str]:
+    delivered = {d.path for d in day.deliverables if d.made_by == "reference"}
+    used = {name for e in day.experiments for name in e.uses}
+    for name in workspace.references(day):
+        if name not in delivered | used:
+            yield f"{day.id}: {name} is neither a deliverable nor used by an experiment"
+
+
+def _environments(work: Work, root: Path) -> Iterator[str]:
+    known = {"runner", *environments.known(root)}
+    asked = {(f"kind {job.experiment.kind}", needs.environment) for job in work.jobs for needs in job.needs}
+    asked |= {(f"check {n}", c.needs(p).environment) for proof in work.proofs for n, c, p in proof.checks}
+    yield from (f"{who}: no environment '{name}'" for who, name in sorted(asked) if name not in known)
+
+
+def _metrics() -> Iterator[str]:
+    for name, kind in KINDS.items():
+        for attribute in ("Params", "Point", "METRICS", "needs", "run"):
+            if not hasattr(kind, attribute):
+                yield f"kind {name} has no {attribute}"
+    for name, check in CHECKS.items():
+        for attribute in ("Params", "needs", "check"):
+            if not hasattr(check, attribute):
+                yield f"check {name} has no {attribute}"
+
+
+def _inventory(plan: Plan, root: Path) -> Iterator[str]:
+    """Every row of the curriculum is there, for the weeks that are written."""
+    experiments, deliverables = root / "plans/curriculum/experiments.tsv", root / "plans/curriculum/deliverables.tsv"
+    if not experiments.exists():
+        return
+    days = {f"{int(day.id.removeprefix('day'))}": day for day in plan.days}
+    weeks = {day.week for day in plan.days}
+    for row in _rows(experiments):
+        day = days.get(row["day"])
+        if day is None:
+            week = f"week{(int(row['day']) - 1) // 7 + 1:02d}"
+            if week in weeks:
+                yield f"{week} is written, but day {row['day']} is missing"
+            continue
+        mine = next((e for e in day.experiments if e.id == row["id"]), None)
+        if mine is None:
+            yield f"{day.id}: the curriculum's experiment {row['id']} is missing"
+        elif lost := set(row["metrics"].split(",")) - set(mine.metrics):
+            yield f"{day.id}: {row['id']} does not measure {', '.join(sorted(lost))}"
+    for row in _rows(deliverables):
+        if (day := days.get(row["day"])) and row["path"] not in [d.path for d in day.deliverables]:
+            yield f"{day.id}: the curriculum's deliverable {row['path']} is missing"
+
+
+def _rows(file: Path) -> Iterator[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        yield from csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
