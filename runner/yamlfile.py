@@ -102,7 +102,10 @@ def cached(path: Path, root: Path) -> dict[str, Any]:
 
     Parsing 90 day files takes most of a second; reading their copies takes a few milliseconds.
     """
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return read(path, str(path.relative_to(root)))[0]  # says that it is not there
     copy = cache_home() / "parsed" / (str(path.absolute()).replace("/", "%") + ".json")
     stamp = [stat.st_mtime_ns, stat.st_size, stat.st_ino]
     try:

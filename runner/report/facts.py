@@ -75,7 +75,7 @@ def of_day(day: Day, records: Sequence[Record], lang: str) -> list[Shown]:
     for experiment in day.experiments:
         own = [record for record in records if record["day"] == day.id and record["id"] == experiment.id]
         plain = next((record for record in own if not record["variant"]), None)
-        title = stored.said(experiment.title, lang)
+        title = stored.said(plain["stanza"]["title"] if plain else experiment.title, lang)  # as it was measured
         found.append(Shown(day.id, experiment.id, title, plain, [record for record in own if record["variant"]], lang))
     return found
 
@@ -117,7 +117,7 @@ def revisions(records: Sequence[Record]) -> list[str]:
 
 
 def verdicts(day: Day, folder: Path) -> list[dict[str, Any]]:
-    """The day's deliverables with their verdicts. A report says nothing of its own: that is judged once it is written."""
+    """The day's deliverables with their verdicts. A report says nothing of its own, which is judged afterwards."""
     found = []
     for deliverable in day.deliverables:
         file = folder / "verdicts" / f"{deliverable.path}.json"
@@ -134,7 +134,7 @@ class Plots:
         self.drawn: dict[tuple[str, float], str] = {}
 
     def of(self, record: Record, folder: Path) -> list[str]:
-        """Links, relative to `folder`, to the record's figure (written under `plots/`) and the pictures its kind left."""
+        """Links from `folder` to the record's figure (written under `plots/`) and to the pictures its kind left."""
         key = (stored.cited(record), record["at"])
         if key not in self.drawn:
             self.drawn[key] = curves.draw(record)

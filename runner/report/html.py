@@ -45,7 +45,7 @@ def parser(folder: Path, lang: str) -> MarkdownIt:
 
 def anchor(tokens: Sequence[Token]) -> list[dict[str, str]]:
     """Give every chapter an id; returns them for the table of contents."""
-    sections = []
+    sections: list[dict[str, str]] = []
     for at, token in enumerate(tokens):
         if token.type == "heading_open" and token.tag == "h2":
             sections.append({"id": f"s{len(sections) + 1}", "title": tokens[at + 1].content})

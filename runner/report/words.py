@@ -36,7 +36,8 @@ WORDS: dict[str, dict[str, str]] = {
         "this_report": "written by this report; judged after it",
         "ok": "ok",
         "not_there": "not checked yet",
-        "only_measured": "Every number is a stored measurement. What could not be measured is left empty, never estimated.",
+        "only_measured": "Every number is a stored measurement. "
+        "What could not be measured is left empty, never estimated.",
         "tiers": "Tiers: `native` measured on the system itself; `stand-in for X` measured on the system named, "
         "in place of X; `blocked` not measurable here, with the remedy.",
         "week": "Week",
