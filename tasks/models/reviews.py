@@ -44,6 +44,8 @@ FILLERS = (
 )
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]", ".", "the", "was", "not", "never")
 LABELS = ("negative", "positive", "balanced")
+LABEL_OF = {-1: 0, 1: 1, 0: 2}
+IGNORE = -100  # torch's cross-entropy skips it
 WORDS: tuple[str, ...] = tuple(dict.fromkeys([*SPECIAL, *ASPECTS, *GOOD, *BAD, *DEGREES, *" ".join(FILLERS).split()]))
 ID = {word: index for index, word in enumerate(WORDS)}
 PAD = ID["[PAD]"]
@@ -51,11 +53,16 @@ PAD = ID["[PAD]"]
 
 @dataclass(frozen=True)
 class Texts:
-    """`ids` and `mask` int64 [n, length] (mask 1 where there is a word), `labels` int64 [n]."""
+    """`ids` and `mask` int64 [n, length] (mask 1 where there is a word), `labels` int64 [n].
+
+    `clauses` int64 [n, length] holds at each clause's full stop what that clause says (index of LABELS), elsewhere
+    IGNORE: a second thing to learn, which makes the training several times shorter.
+    """
 
     ids: Any
     mask: Any
     labels: Any
+    clauses: Any
 
 
 def opinion(rng: Any) -> tuple[list[str], int]:
@@ -67,17 +74,23 @@ def opinion(rng: Any) -> tuple[list[str], int]:
     return [*words, "."], 1 if positive else -1
 
 
-def review(rng: Any, shortest: int, longest: int) -> tuple[list[str], int]:
-    """A text of about `shortest` to `longest` words and its label."""
-    words, balance = ["[CLS]"], 0
+def review(rng: Any, shortest: int, longest: int) -> tuple[list[str], list[int]]:
+    """A text of about `shortest` to `longest` words, and at each word what its clause says (IGNORE but at its end)."""
+    words, says = ["[CLS]"], [IGNORE]
     room = int(rng.integers(shortest, longest + 1)) - 1
     while True:
         filler = rng.random() < 0.25
-        clause, says = ([*str(rng.choice(FILLERS)).split(), "."], 0) if filler else opinion(rng)
+        clause, opinion_is = ([*str(rng.choice(FILLERS)).split(), "."], 0) if filler else opinion(rng)
         if len(words) + len(clause) > room:
-            return [*words, "[SEP]"], 2 if balance == 0 else int(balance > 0)
+            return [*words, "[SEP]"], [*says, IGNORE]
         words += clause
-        balance += says
+        says += [IGNORE] * (len(clause) - 1) + [LABEL_OF[opinion_is]]
+
+
+def overall(says: list[int]) -> int:
+    """The label of a whole text: the majority of its opinions."""
+    balance = says.count(LABEL_OF[1]) - says.count(LABEL_OF[-1])
+    return LABEL_OF[(balance > 0) - (balance < 0)]
 
 
 def held_out(words: list[str]) -> bool:
@@ -95,11 +108,13 @@ def texts(count: int, length: int, *, seed: int, test: bool, full: bool = False)
     rng = np.random.default_rng([seed, int(test)])
     shortest = length if full else length // 2
     ids: Any = np.full((count, length), PAD, np.int64)
+    clauses: Any = np.full((count, length), IGNORE, np.int64)
     labels: Any = np.zeros(count, np.int64)
     for row in range(count):
-        words, label = review(rng, shortest, length)
+        words, says = review(rng, shortest, length)
         while held_out(words) != test:
-            words, label = review(rng, shortest, length)
+            words, says = review(rng, shortest, length)
         ids[row, : len(words)] = [ID[word] for word in words]
-        labels[row] = label
-    return Texts(ids, (ids != PAD).astype(np.int64), labels)
+        clauses[row, : len(says)] = says
+        labels[row] = overall(says)
+    return Texts(ids, (ids != PAD).astype(np.int64), labels, clauses)

@@ -65,7 +65,7 @@ def run(params: Params, ctx: api.Context) -> None:
 
 
 def prove(file: Path, reference: graph.Logits, longest: int) -> float:
-    """The largest error against `reference` at every batch and length; UserError when the file is invalid or wrong."""
+    """The largest error against `reference` at every batch and length; UserError if it is invalid or wrong."""
     import onnx
 
     onnx.checker.check_model(str(file), full_check=True)
