@@ -47,6 +47,16 @@ class Screen:
             self.line(f"[dim]· {escape(message)}[/dim]")
             self.last = message
 
+    @contextmanager
+    def busy(self, what: str) -> Iterator[Callable[[str], None]]:
+        """A spinner whose text the work keeps changing; nothing but the first line goes to a file or pipe."""
+        if not self.live:
+            self.progress(what)
+            yield lambda message: None
+            return
+        with self.console.status(escape(what)) as spinner:
+            yield lambda message: spinner.update(escape(message))
+
     def notes(self, messages: Sequence[str]) -> None:
         for message in messages:
             self.line(f"[yellow]! {escape(message)}[/yellow]")
@@ -132,6 +142,8 @@ class Screen:
     def tracked(self, sent: Any) -> None:
         if sent.left:
             self.notes([f"MLflow: {sent.left} records wait on disk ({sent.reason}); `run sync` sends them"])
+        elif sent.sent:
+            self.line(f"[dim]· MLflow has them: {sent.sent} sent[/dim]")
 
     def closing(self, status: Mapping[str, Any], ended: Sequence[Mapping[str, Any]]) -> None:
         """Counts, what failed and what is blocked with its remedy, where to look."""

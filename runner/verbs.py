@@ -102,7 +102,8 @@ def setup(root: Path, words: list[str], given: dict[str, object]) -> int:
 
 def sync(root: Path, words: list[str], given: dict[str, object]) -> int:
     screen, tracked = Screen(), tracking.TrackingSettings(**settings.defaults(root)["tracking"])
-    sent = tracking.sync(root / "artifacts", tracked, screen.progress, deadline_s=None)
+    with screen.busy("sending records to MLflow") as say:
+        sent = tracking.sync(root / "artifacts", tracked, say)
     screen.tracked(sent)
     screen.line(f"{sent.sent} records sent, {sent.left} waiting")
     return workflow.FAILED if sent.left else workflow.PASSED

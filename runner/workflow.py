@@ -159,7 +159,8 @@ def week_days(root: Path, week: str) -> tuple[Day, ...]:
 def track(request: Request, screen: Screen) -> None:
     """Send finished records to MLflow. A server that is away costs five seconds; the records wait on disk."""
     tracked = tracking.TrackingSettings(**request.settings["tracking"])
-    sent = tracking.sync(request.root / "artifacts", tracked, screen.progress, deadline_s=AWAY_S)
+    with screen.busy("sending records to MLflow") as say:
+        sent = tracking.sync(request.root / "artifacts", tracked, say, deadline_s=AWAY_S)
     screen.tracked(sent)
 
 
