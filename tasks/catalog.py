@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tasks import rehearsal
 from tasks.api import Check, Kind
-from tasks.checks import redis_client
+from tasks.checks import architecture_svg, redis_client, report_numbers, resume_bullets, weekly_report
+from tasks.documents import document
 from tasks.traffic import cache_proxy
 from tasks.triton import colocation as triton_colocation
 from tasks.triton import ensemble as triton_ensemble
@@ -14,6 +15,7 @@ from tasks.triton import stages as triton_stages
 
 KINDS: dict[str, Kind] = {
     "cache_proxy": cache_proxy,
+    "document": document,
     "rehearsal": rehearsal,
     "triton_colocation": triton_colocation,
     "triton_ensemble": triton_ensemble,
@@ -23,5 +25,9 @@ KINDS: dict[str, Kind] = {
 }
 
 CHECKS: dict[str, Check] = {
+    "architecture_svg": architecture_svg,
     "redis_client": redis_client,
+    "report_numbers": report_numbers,
+    "resume_bullets": resume_bullets,
+    "weekly_report": weekly_report,
 }

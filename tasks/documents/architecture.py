@@ -51,7 +51,8 @@ PARTS = (
 SYSTEMS = (
     "airflow", "celery", "elasticsearch", "envoy", "faiss", "grafana", "istio", "kafka", "keda", "knative", "kserve",
     "kubernetes", "langchain", "memcached", "milvus", "mongodb", "mysql", "nginx", "onnxruntime", "openvino",
-    "postgres", "prometheus", "rabbitmq", "slurm", "spark", "tensorflow", "tensorrt", "torchserve", "traefik", "triton", "vllm",
+    "postgres", "prometheus", "rabbitmq", "slurm", "spark", "tensorflow", "tensorrt", "torchserve",
+    "traefik", "triton", "vllm",
 )  # fmt: skip
 
 

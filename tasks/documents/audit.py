@@ -141,12 +141,16 @@ def is_row(row: Record, cells: list[str], axes: dict[int, str]) -> bool:
 
 
 def trace(grid: Grid, records: Sequence[Record], by_name: dict[str, Record], found: Audit) -> None:
-    """Any other table: each number is held by these records, or by the one that the row names; so is a row's tier."""
+    """Any other table: each number is held by these records, or by the one that the row names; so is a row's tier.
+
+    The stanzas of `document` records hold the published figures, which may stand beside any record.
+    """
     tier_at = tier_column(grid)
+    quoted = [record for record in by_name.values() if record["kind"] == "document"]
     for cells in grid.rows:
         found.rows += 1
         own = subject(" ".join(cells), by_name)
-        held_by = [own] if own else records
+        held_by = [own, *quoted] if own else records
         known, held = tracing.known_texts(held_by), tracing.written(held_by)
         for content in cells:
             for one in tracing.numbers(content, known):

@@ -102,6 +102,7 @@ def draw_lines(panel: Any, metric: str, lines: Mapping[str, Sequence[tuple[Any, 
     places = sorted({x for line in lines.values() for x, _ in line})
     if places[0] > 0 and places[-1] >= 10 * places[0]:
         panel.set_xscale("log")
+    panel.margins(x=0.12)
     panel.minorticks_off()
     panel.set_xticks(places, [stored.text(place) for place in places])
     for index, (name, line) in enumerate(lines.items()):

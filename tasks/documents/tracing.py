@@ -31,9 +31,9 @@ def numbers(text: str, known: Iterable[str] = ()) -> list[Found]:
     `known` are texts that stand in a record word for word (a CPU's name, a claim); digits in them, in citations of
     records and inside names (`p99`, `INT8`) state nothing.
     """
+    text = CITATION.sub(lambda match: " " * len(match.group()), text)
     for words in sorted({part for part in known if part}, key=len, reverse=True):
         text = text.replace(words, " " * len(words))
-    text = CITATION.sub(lambda match: " " * len(match.group()), text)
     return [
         Found(match.group().replace("−", "-"), match.start(), bool(TIMES.match(text + " ", match.end())))
         for match in NUMBER.finditer(text)
@@ -88,4 +88,7 @@ def known_texts(records: Iterable[Record]) -> set[str]:
 
 def written(records: Iterable[Record]) -> set[str]:
     """Every number of the records, as a document would write it but for the thousands' commas."""
-    return {number(value).replace(",", "") for record in records for value in (*values(record), *facts(record))}
+    held = list(records)
+    forms = {number(value) for record in held for value in (*values(record), *facts(record))}
+    as_planned = {str(value) for record in held for value in facts(record)}
+    return {form.replace(",", "") for form in forms | as_planned}
