@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,14 @@ class Client:
         """The cumulative times of every model."""
         answer = self.server.get_inference_statistics(as_json=True)
         return {model["name"]: times(model.get("inference_stats", {})) for model in answer["model_stats"]}
+
+    def times_after(self, before: Mapping[str, Times], models: Sequence[str], wait_s: float = 2) -> dict[str, Times]:
+        """The times once every one of `models` has counted a request since `before`: Triton counts after it answers."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            now = self.times()
+            if all(now[model].requests > before[model].requests for model in models) or time.monotonic() > deadline:
+                return now
 
     def ready(self, model: str) -> bool:
         return bool(self.server.is_model_ready(model))
