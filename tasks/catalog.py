@@ -6,6 +6,8 @@ from tasks import rehearsal
 from tasks.api import Check, Kind
 from tasks.checks import architecture_svg, redis_client, report_numbers, resume_bullets, weekly_report
 from tasks.documents import document
+from tasks.kubernetes import autoscale
+from tasks.observability import dashboard, metrics_stack
 from tasks.traffic import cache_proxy
 from tasks.triton import colocation as triton_colocation
 from tasks.triton import ensemble as triton_ensemble
@@ -14,8 +16,11 @@ from tasks.triton import rate_limit as triton_rate_limit
 from tasks.triton import stages as triton_stages
 
 KINDS: dict[str, Kind] = {
+    "autoscale": autoscale,
     "cache_proxy": cache_proxy,
+    "dashboard": dashboard,
     "document": document,
+    "metrics_stack": metrics_stack,
     "rehearsal": rehearsal,
     "triton_colocation": triton_colocation,
     "triton_ensemble": triton_ensemble,
