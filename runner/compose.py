@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from runner import execute, overrides, settings, store, workflow
+from runner.build import build
 from runner.errors import Mistakes, mistake, nearest
 from runner.jobs import expand
-from runner.plan import Plan, build, load, names
+from runner.plan import Plan, load, names
 from runner.request import Request, plain_stanzas
 from runner.show import Screen
 from tasks.api import UserError

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from runner import grid, settings, status, store
+from runner.build import build
 from runner.errors import mistake, nearest
-from runner.plan import Plan, build, load
+from runner.plan import Plan, load
 
 USAGE = {
     "status": "usage: run status [PLAN] [--json] [--lang en|zh]\n\nWhere you stand: a grid of days; one day in full.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 
 from runner import yamlfile
 from runner.errors import Mistakes, Problem, nearest
+from runner.yamlwalk import Lines
 
 T = TypeVar("T")
 WORDS = {str: "a text", list: "a list", dict: "a mapping", int: "a whole number", float: "a number", bool: "true/false"}
@@ -21,23 +23,26 @@ class Sources:
     root: Path
     folders: Mapping[str, Path]
     overridden: frozenset[str] = frozenset()
-    lines: dict[str, yamlfile.Lines] = field(default_factory=dict)
+    lines: dict[Path, Lines] = field(default_factory=dict)
+    week_file: Path = Path()  # where the plan's own title stands
 
     def where(self, path: tuple[str, ...]) -> str:
         """`plans/week03/day18/day.yaml:31` for ('plan', 'days', 'day18', …), or 'command line' if it was set there."""
         if any(".".join(path[:n]) in self.overridden for n in range(1, len(path) + 1)):
             return "command line"
-        day, inner = path[2], path[3:]
-        if day not in self.folders:  # an ad hoc task
+        if path[1] == "title":
+            file, inner = self.week_file, path[1:]
+        elif len(path) > 2 and path[2] in self.folders:
+            file, inner = self.folders[path[2]] / "day.yaml", path[3:]
+        else:  # an ad hoc task
             return "command line"
-        file = self.folders[day] / "day.yaml"
         shown = str(file.relative_to(self.root))
-        if day not in self.lines:
+        if file not in self.lines:
             try:
-                self.lines[day] = yamlfile.read(file, shown)[1]
+                self.lines[file] = yamlfile.read(file, shown)[1]
             except Mistakes:
-                self.lines[day] = {}
-        known = self.lines[day]
+                self.lines[file] = {}
+        known = self.lines[file]
         while inner and inner not in known:
             inner = inner[:-1]
         return f"{shown}:{known.get(inner, 1)}"
@@ -50,7 +55,8 @@ class Reader:
         self.path, self.sources, self.problems = path, sources, problems
         self.taken: set[str] = set()
         self.value: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
-        if not isinstance(value, Mapping):
+        self.void = not isinstance(value, Mapping)  # said once; that its keys are missing follows from it
+        if self.void:
             self.problem("", f"must be a mapping, not {_shown(value)}")
 
     @property
@@ -65,23 +71,28 @@ class Reader:
         """The value of that type, or None (and a problem) when it is missing or of another type."""
         self.taken.add(key)
         if key not in self.value:
-            if required:
+            if required and not self.void:
                 self.problem("", f"has no '{key}'", f"add '{key}: …' ({WORDS[kind]})")
             return None
         value = self.value[key]
         if isinstance(value, kind) and not (kind is not bool and isinstance(value, bool)):
             return value
-        self.problem(key, f"must be {WORDS[kind]}, not {_shown(value)}")
+        remedy = "quote it" if kind is str and isinstance(value, bool | int | float) else ""
+        self.problem(key, f"must be {WORDS[kind]}, not {_shown(value)}", remedy)
         return None
 
     def number(self, key: str, *, default: float | None = None, above: float | None = None) -> float:
         self.taken.add(key)
         value = self.value.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            what = f"has no '{key}'" if value is None else f"must be a number, not {_shown(value)}"
-            self.problem(key if value is not None else "", what)
+            if key in self.value:
+                self.problem(key, f"must be a number, not {_shown(value)}")
+            elif not self.void:
+                self.problem("", f"has no '{key}'", f"add '{key}: …' (a number)")
             return 1.0
-        if above is not None and not value > above:
+        if not math.isfinite(value):
+            self.problem(key, f"must be a number, not {value}")
+        elif above is not None and not value > above:
             self.problem(key, f"must be more than {above:g}, not {value}")
         return value
 
@@ -89,7 +100,8 @@ class Reader:
         """A text in both languages, `{en: …, zh: …}`."""
         self.taken.add(key)
         if key not in self.value:
-            self.problem("", f"has no '{key}'", f"add '{key}: {{en: …, zh: …}}'")
+            if not self.void:
+                self.problem("", f"has no '{key}'", f"add '{key}: {{en: …, zh: …}}'")
             return {"en": "", "zh": ""}
         inner = Reader(self.value[key], (*self.path, key), self.sources, self.problems)
         both = inner.both()
@@ -121,7 +133,9 @@ class Reader:
 
     def mapping(self, key: str, *, required: bool = True) -> Reader:
         value = self.plain(key, dict, required=required)
-        return Reader({} if value is None else value, (*self.path, key), self.sources, self.problems)
+        inner = Reader({} if value is None else value, (*self.path, key), self.sources, self.problems)
+        inner.void = value is None
+        return inner
 
     def each_mapping(self) -> Iterator[Reader]:
         for key, value in self.value.items():

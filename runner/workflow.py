@@ -151,7 +151,8 @@ def write_reports(plan: Plan, root: Path, lang: str) -> list[Path]:
 
 
 def week_days(root: Path, week: str) -> tuple[Day, ...]:
-    from runner.plan import build, load
+    from runner.build import build
+    from runner.plan import load
 
     return build(load(root, week), root).days
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from runner.jobs import Work, expand
 from runner.lint import content, fixtures, references
-from runner.plan import Plan, build, load, names
+from runner.build import build
+from runner.plan import Plan, load, names
 from runner.preflight import probe
 from runner.show import Screen
 
