@@ -14,6 +14,8 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
+from runner.tracking import database, markers
+
 
 def main() -> None:
     """Do the work that stdin describes, under the lock: two at once would create runs twice."""
@@ -37,13 +39,17 @@ def perform(work: dict[str, Any], artifacts: Path, answers: IO[str]) -> None:
     from runner.tracking.replay import Away, Replay
 
     tell(answers, beat="imported")
-    try:
-        replay = Replay(artifacts, work["where"], work["experiment_prefix"], lambda **sign: tell(answers, **sign))
-        if work["send"]:
-            replay.send_all(work["patient"])
-        replay.close_orphans()
-    except Away as away:
-        tell(answers, end=str(away))
+    store = database.path_of(work["where"])
+    if store is not None and not store.exists():
+        markers.forget(artifacts, work["where"])  # before there is a file that seems to know what was sent
+    with database.opened(store):
+        try:
+            replay = Replay(artifacts, work["where"], work["experiment_prefix"], lambda **sign: tell(answers, **sign))
+            if work["send"]:
+                replay.send_all(work["patient"])
+            replay.close_orphans()
+        except Away as away:
+            tell(answers, end=str(away))
 
 
 def tell(answers: IO[str], **sign: Any) -> None:

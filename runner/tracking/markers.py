@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runner.tracking.settings import database, resolve
+from runner.tracking.database import path_of
+from runner.tracking.settings import resolve
 
 MARKER = "tracked.json"
 FINAL = ("passed", "failed")
@@ -24,7 +25,7 @@ OWN_FOLDERS = ("experiments", "verdicts", "__pycache__")
 def pending(artifacts: Path, uri: str) -> list[Path]:
     """What MLflow at `uri` lacks: record.json files, and day folders whose deliverables or verdicts changed."""
     where = resolve(uri, artifacts)
-    store = database(where)
+    store = path_of(where)
     fresh = store is not None and not store.exists()
     waiting: list[Path] = []
     for day in days(artifacts):
@@ -92,9 +93,9 @@ def look(day: Path) -> dict[str, Any]:
     return {name: {"stamp": stamp(path), "sha256": digest(path)} for name, path in day_inputs(day)}
 
 
-def forget(week: Path, where: str) -> None:
-    """Drop a week's markers for a store that has lost them: everything is sent again."""
-    for path in (*week.glob("*/experiments/*/" + MARKER), *week.glob("*/experiments/" + MARKER)):
+def forget(folder: Path, where: str) -> None:
+    """Drop the markers below a folder for a store that has lost what they stand for: it is sent again."""
+    for path in folder.glob(f"**/experiments/**/{MARKER}"):
         if read(path).get("where") == where:
             path.unlink()
 
@@ -122,7 +123,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write beside, force to disk, then rename: a reader never sees half a file."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    staged = path.with_name(f".{path.name}.part")  # one name: the next writer, under the lock, takes it over
     with staged.open("w", encoding="utf-8") as file:
         json.dump(content, file)
         file.flush()

@@ -6,12 +6,12 @@ import http.client
 import time
 from urllib.parse import urlsplit
 
-from runner.tracking.settings import database
+from runner.tracking.database import path_of
 
 
 def away(where: str, timeout_s: float) -> str:
     """Why the server at `where` cannot be used now; empty when anything answered in HTTP, or it is a SQLite file."""
-    if database(where) is not None:
+    if path_of(where) is not None:
         return ""
     parts = urlsplit(where)
     secure = parts.scheme == "https"

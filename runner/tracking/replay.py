@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 
@@ -13,9 +11,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.tracking import markers, owner
+from runner.tracking.database import path_of
 from runner.tracking.runs import Runs
 from runner.tracking.send import send_day, send_record
-from runner.tracking.settings import database
 
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "UNAUTHENTICATED", "PERMISSION_DENIED")
 EXPERIMENT_TAGS = {
@@ -35,17 +33,7 @@ class Replay:
 
     def __init__(self, artifacts: Path, where: str, prefix: str, tell: Callable[..., None]) -> None:
         self.artifacts, self.where, self.prefix, self.tell = artifacts, where, prefix, tell
-        self.prepare(database(where))
         self.client = MlflowClient(where, where)
-
-    def prepare(self, store: Path | None) -> None:
-        """A new SQLite store knows nothing: forget what the old one knew, before there is a file to say otherwise."""
-        if store is None or store.exists():
-            return
-        for week in self.artifacts.glob("week*"):
-            markers.forget(week, self.where)
-        with closing(sqlite3.connect(store)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")  # a third of the time per write; the UI reads meanwhile
 
     def send_all(self, patient: bool) -> None:
         """Send records and days, week by week. Without patience the server's first failure ends it (Away)."""
@@ -92,7 +80,7 @@ class Replay:
 
     def create(self, name: str) -> str:
         """A new MLflow experiment; beside the SQLite file, its artifacts lie beside it too."""
-        store = database(self.where)
+        store = path_of(self.where)
         folder = (store.parent / "mlartifacts" / name).as_uri() if store else None
         return str(self.client.create_experiment(name, folder, EXPERIMENT_TAGS))
 

@@ -45,8 +45,3 @@ class TrackingSettings:
 def resolve(uri: str, artifacts: Path) -> str:
     """The URI to give to MLflow: the given one, or the SQLite database under `artifacts`."""
     return uri.rstrip("/") or f"sqlite:///{artifacts.resolve()}/mlflow.db"
-
-
-def database(uri: str) -> Path | None:
-    """The file of a SQLite URI; None for a server."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:") else None

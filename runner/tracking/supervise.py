@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from runner.tracking import markers
+from runner.tracking.database import path_of
 from runner.tracking.probe import away
-from runner.tracking.settings import TrackingSettings, database, resolve
+from runner.tracking.settings import TrackingSettings, resolve
 from tasks.services.process import stop
 
 START_S = 90.0  # importing MLflow and opening a new SQLite store, on a busy machine; no server takes part in it
+LOCK_S = 60.0  # another process is sending; it sends everything, so waiting longer gains nothing
 INHERITED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI")
 SOURCE = Path(__file__).parents[2]
 
@@ -66,7 +68,7 @@ def close_orphans(
     artifacts: Path, settings: TrackingSettings, say: Callable[[str], None], deadline_s: float | None = None
 ) -> int:
     """Close as KILLED the runs that dead processes left RUNNING; how many. `sync` does this too when it sends."""
-    store = database(resolve(settings.uri, artifacts))
+    store = path_of(resolve(settings.uri, artifacts))
     if store is not None and not store.exists():
         return 0
     outcome = work(artifacts, settings, say, deadline_s, total=0)
@@ -90,7 +92,7 @@ def work(
         "experiment_prefix": settings.experiment_prefix,
         "send": total > 0,
         "patient": deadline_s is None,
-        "lock_timeout_s": 600 if deadline_s is None else patience,
+        "lock_timeout_s": LOCK_S if deadline_s is None else patience,
     }
     outcome = Outcome()
     with tempfile.TemporaryFile() as log:
@@ -106,7 +108,7 @@ def work(
 
 def silence_s(where: str, patience: float, deadline_s: float | None) -> float:
     """How long the child may be silent: a little more than one request, on which MLflow itself gives up first."""
-    if database(where) is not None:
+    if path_of(where) is not None:
         return START_S
     return patience + 5 if deadline_s is None else min(patience + 0.5, deadline_s)
 
@@ -137,7 +139,8 @@ def listen(
     assert child.stdout is not None
     for sign in signs(child.stdout, lambda: silent_s if "imported" in outcome.beats else START_S):
         if sign is None:
-            outcome.reason = "the server stopped answering"
+            began = "imported" in outcome.beats
+            outcome.reason = "the server stopped answering" if began else f"its client did not start in {START_S:.0f} s"
             return
         if "beat" in sign:
             outcome.beats.add(sign["beat"])

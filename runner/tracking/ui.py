@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from runner.tracking.settings import TrackingSettings, database, resolve
+from runner.tracking.database import path_of
+from runner.tracking.settings import TrackingSettings, resolve
 from tasks.api import UserError
 from tasks.services.process import LOOPBACK, free_port, serve
 
@@ -24,7 +25,7 @@ def ui(artifacts: Path, settings: TrackingSettings, port: int = 0, say: Callable
     Raises UserError when nothing was tracked yet or the port is taken.
     """
     where = resolve(settings.uri, artifacts)
-    store = database(where)
+    store = path_of(where)
     if store is None:
         say(f"MLflow: {where}")
         return 0
