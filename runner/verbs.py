@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from runner import doctor, environments, glance, lint, settings, store, tracking, workflow
+from runner import deliver, doctor, environments, glance, lint, settings, store, tracking, workflow
 from runner.errors import mistake
 from runner.jobs import Work, expand
 from runner.plan import Plan, names
@@ -57,7 +57,7 @@ def check(root: Path, words: list[str], given: dict[str, object]) -> int:
     request, screen, machine = request_for(root, plan), Screen(), probe(root)
     for proof in work.proofs:
         store.verdict_file(root, proof.day.week, proof.day.id, proof.deliverable.path).unlink(missing_ok=True)
-    verdicts = workflow.prove(work.proofs, machine, request, Screen.quiet() if given.get("json") else screen)
+    verdicts = deliver.prove(work.proofs, machine, request, Screen.quiet() if given.get("json") else screen)
     if given.get("json"):
         print(as_json(verdicts))
     else:
@@ -73,8 +73,9 @@ def check(root: Path, words: list[str], given: dict[str, object]) -> int:
 
 def write_report(root: Path, words: list[str], given: dict[str, object]) -> int:
     plan, _ = planned(root, words, "all")
-    for path in workflow.write_reports(plan, root, str(given.get("lang", "en"))):
-        print(path.relative_to(root))
+    for day in plan.days:
+        for path in deliver.write(day, root, str(given.get("lang", "en"))):
+            print(path.relative_to(root))
     return workflow.PASSED
 
 
@@ -95,7 +96,7 @@ def setup(root: Path, words: list[str], given: dict[str, object]) -> int:
     if why := environments.install_packages(missing_packages(options, machine), screen.progress):
         screen.notes([f"Debian packages are missing: {why}"])
     split = workflow.choose(work.jobs, machine, request, screen)
-    workflow.provision_checks(work.proofs, machine, request, screen)
+    deliver.provision(work.proofs, machine, request, screen)
     screen.line(f"{len(split.ready)} experiments can run here, {len(split.blocked)} are blocked (run doctor {plan.id})")
     return workflow.PASSED
 

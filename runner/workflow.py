@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from runner import environments, measure, records, report, status, store, tracking, verify, workspace
-from runner.jobs import Job, Proof, Work
-from runner.plan import Day, Plan, day_folders
+from runner import environments, measure, records, status, store, tracking, workspace
+from runner.deliver import prove_and_report
+from runner.jobs import Job, Work
+from runner.plan import Plan
 from runner.preflight import Lack, Machine, lacks, module_lacks, probe
 from runner.request import Request
 from runner.show import Screen
@@ -18,7 +18,6 @@ from tasks.api import Needs
 
 PASSED, FAILED, MISTAKE, BLOCKED, STOPPED = 0, 1, 2, 3, 130
 AWAY_S = 5.0  # what a tracking server that is away may cost a run
-REPORTS = ("report", "weekly_report")
 
 
 @dataclass(frozen=True)
@@ -91,74 +90,11 @@ def measure_all(
     return ended
 
 
-def prove_and_report(
-    plan: Plan, proofs: Sequence[Proof], machine: Machine, request: Request, screen: Screen
-) -> list[dict[str, Any]]:
-    """Check what was delivered, write the reports from records, then check the reports."""
-    files = [proof for proof in proofs if proof.deliverable.made_by not in REPORTS]
-    verdicts = prove(files, machine, request, screen)
-    for path in write_reports(plan, request.root, request.lang):
-        screen.progress(f"wrote {path.relative_to(request.root)}")
-    written = [proof for proof in proofs if proof.deliverable.made_by in REPORTS]
-    return verdicts + prove(written, machine, request, screen)
-
-
-def prove(proofs: Sequence[Proof], machine: Machine, request: Request, screen: Screen) -> list[dict[str, Any]]:
-    """The verdict on each deliverable that is there or ought to be; what still holds is not checked again."""
-    verdicts = []
-    for proof in proofs:
-        known = records_for(proof, request.root)
-        if verify.current(proof, request.root, known):
-            stored = store.read_json(
-                store.verdict_file(request.root, proof.day.week, proof.day.id, proof.deliverable.path)
-            )
-            verdicts.append(stored)
-            continue
-        if not verify.due(proof, request.root):
-            continue
-        screen.progress(f"checking {proof.day.id}/{proof.deliverable.path}")
-        provision_checks([proof], machine, request, screen)
-        verdict = verify.run(proof, request.root, machine, request.settings, known)
-        screen.verdict(proof, verdict)
-        verdicts.append(verdict)
-    return verdicts
-
-
-def provision_checks(proofs: Sequence[Proof], machine: Machine, request: Request, screen: Screen) -> None:
-    """Make the environments that the checks need and this machine can use."""
-    for needs in (check.needs(params) for proof in proofs for _, check, params in proof.checks):
-        if not lacks(needs, machine):
-            environments.provision(request.root, needs.environment, request.mode, screen.progress)
-
-
-def records_for(proof: Proof, root: Path) -> list[Path]:
-    """The records that a deliverable speaks of: its day's, or its whole week's for the weekly documents."""
-    if proof.deliverable.made_by != "weekly_report":
-        return [path for path in measure.day_records(proof.day.id, root) if path.exists()]
-    days = [name for name, folder in day_folders(root).items() if folder.parent.name == proof.day.week]
-    return [path for day in days for path in measure.day_records(day, root) if path.exists()]
-
-
-def write_reports(plan: Plan, root: Path, lang: str) -> list[Path]:
-    """Each day's report; on the week's last day the weekly documents too. Rebuilt from records alone."""
-    written = []
-    for day in plan.days:
-        place = store.day_dir(root, day.week, day.id)
-        written.append(report.write_day(day, place / "experiments", place, lang))
-        if any(d.made_by == "weekly_report" for d in day.deliverables):
-            written += report.write_week(day.week, week_days(root, day.week), store.week_dir(root, day.week), lang)
-    return written
-
-
-def week_days(root: Path, week: str) -> tuple[Day, ...]:
-    from runner.build import build
-    from runner.plan import load
-
-    return build(load(root, week), root).days
-
-
 def track(request: Request, screen: Screen) -> None:
-    """Send finished records to MLflow. A server that is away costs five seconds; the records wait on disk."""
+    """Send finished records to MLflow. A server that is away costs a few seconds; the records wait on disk.
+
+    Only here, after the measuring: MLflow's import alone would disturb figures on a small machine.
+    """
     tracked = tracking.TrackingSettings(**request.settings["tracking"])
     with screen.busy("sending records to MLflow") as say:
         sent = tracking.sync(request.root / "artifacts", tracked, say, deadline_s=AWAY_S)

@@ -1,0 +1,97 @@
+"""After the measuring: prove what was delivered, write the reports from records, prove those too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner import environments, measure, report, store, verify
+from runner.jobs import Proof
+from runner.plan import Day, Plan, build, day_folders, load
+from runner.preflight import Machine, lacks
+from runner.request import Request
+from runner.show import Screen
+
+Verdicts = list[Mapping[str, Any]]
+
+
+def prove_and_report(
+    plan: Plan, proofs: Sequence[Proof], machine: Machine, request: Request, screen: Screen
+) -> Verdicts:
+    """Every verdict of the plan; what still holds is neither checked nor written again."""
+    verdicts = prove([p for p in proofs if p.deliverable.made_by not in verify.REPORTS], machine, request, screen)
+    for day in plan.days:
+        for path in write(day, request.root, request.lang, only_outdated=True):
+            screen.progress(f"wrote {path.relative_to(request.root)}")
+    reports = [p for p in proofs if p.deliverable.made_by in verify.REPORTS]
+    return verdicts + prove(reports, machine, request, screen)
+
+
+def prove(proofs: Sequence[Proof], machine: Machine, request: Request, screen: Screen) -> Verdicts:
+    """The verdict on each deliverable that is there or ought to be."""
+    verdicts: Verdicts = []
+    for proof in proofs:
+        known = records_for(proof, request.root)
+        provision([proof], machine, request, screen)
+        gaps = verify.gaps(proof, machine, request)
+        if stored := verify.current(proof, request.root, known, gaps):
+            verdicts.append(stored)
+        elif verify.due(proof, request.root):
+            screen.progress(f"checking {proof.day.id}/{proof.deliverable.path}")
+            verdicts.append(verify.run(proof, request, known, gaps))
+            screen.verdict(proof, verdicts[-1])
+    return verdicts
+
+
+def provision(proofs: Sequence[Proof], machine: Machine, request: Request, screen: Screen) -> None:
+    """Make the environments that the checks need and this machine can use."""
+    for needs in (check.needs(params) for proof in proofs for _, check, params in proof.checks):
+        if not lacks(needs, machine):
+            environments.provision(request.root, needs.environment, request.mode, screen.progress)
+
+
+def records_for(proof: Proof, root: Path) -> list[Path]:
+    """The records that a deliverable speaks of: its day's, or its whole week's for the weekly documents."""
+    weekly = proof.deliverable.made_by == "weekly_report"
+    return _week_records(proof.day.week, root) if weekly else _there(measure.day_records(proof.day.id, root))
+
+
+def _week_records(week: str, root: Path) -> list[Path]:
+    days = [name for name, folder in day_folders(root).items() if folder.parent.name == week]
+    return [path for day in days for path in _there(measure.day_records(day, root))]
+
+
+def _there(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.exists()]
+
+
+def write(day: Day, root: Path, lang: str, *, only_outdated: bool = False) -> list[Path]:
+    """The day's report and, on the week's last day, the weekly documents: rebuilt from records alone."""
+    place, suffix = store.day_dir(root, day.week, day.id), "" if lang == "en" else f".{lang}"
+    written = []
+    if not only_outdated or _outdated(place / f"report_{day.id}{suffix}.md", _sources(day, root)):
+        written.append(report.write_day(day, place / "experiments", place, lang))
+    weekly = [d.path for d in day.deliverables if d.made_by == "weekly_report"]
+    sources = [*_week_records(day.week, root), *_sources(day, root)]
+    if weekly and not (only_outdated and not any(_outdated(place / path, sources) for path in weekly)):
+        days = build(load(root, day.week), root).days
+        written += report.write_week(day.week, days, store.week_dir(root, day.week), lang)
+    return written
+
+
+def _sources(day: Day, root: Path) -> list[Path]:
+    """What a day's report is made from."""
+    place = store.day_dir(root, day.week, day.id)
+    records = _there(measure.day_records(day.id, root)) if day.week != "adhoc" else []
+    own = {d.path for d in day.deliverables if d.made_by in verify.REPORTS}
+    verdicts = [path for path in (place / "verdicts").glob("*.json") if path.stem not in own]
+    return [*records, *verdicts, *_there([day.folder / "day.yaml"])]
+
+
+def _outdated(target: Path, sources: Sequence[Path]) -> bool:
+    """As make sees it: not there, or older than something that it is made from."""
+    if not target.exists():
+        return True
+    made = target.stat().st_mtime_ns
+    return any(source.stat().st_mtime_ns > made for source in sources)
