@@ -56,7 +56,7 @@ class Trial:
         """Ask input `index`; the answer must be right and Triton must have computed `computed` requests for it."""
         import numpy
 
-        before, start = self.server.executed(MODEL), time.perf_counter()
+        before, start = self.server.settled(MODEL), time.perf_counter()
         answer = await self.call(what, self.client.infer(self.inputs[index]))
         self.evidence[f"{what} (ms)"] = round(1000 * (time.perf_counter() - start), 2)
         expected = answers.Reference()(self.inputs[index])
@@ -64,7 +64,7 @@ class Trial:
             raise Broken(f"{what}: the answer is {describe(answer)}, expected an array of shape {expected.shape}")
         if not numpy.allclose(answer, expected, atol=1e-4):
             raise Broken(f"{what}: wrong values {answer[:3]}, expected {expected[:3]}")
-        asked = self.server.executed(MODEL) - before
+        asked = self.server.settled(MODEL) - before
         if asked != computed:
             raise Broken(f"{what}: Triton computed {asked} requests, expected {computed}")
         return answer

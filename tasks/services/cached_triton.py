@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tasks.services import triton
 
 LOCAL_CACHE = ("--cache-config=local,size=67108864",)
 LOAD_S = 60  # a load that takes longer has failed
+SETTLE_S = 0.05
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -35,6 +37,14 @@ class Answers:
         with urlopen(f"http://{self.triton.metrics}/metrics", timeout=5) as answer:
             text = answer.read().decode()
         return sum(int(n) for n in re.findall(rf'^nv_inference_count{{model="{model}",[^}}]*}} (\d+)', text, re.M))
+
+    def settled(self, model: str) -> int:
+        """`executed` once it stands still: Triton counts a request a little after it has answered it."""
+        before, now = -1, self.executed(model)
+        while before != now:
+            time.sleep(SETTLE_S)
+            before, now = now, self.executed(model)
+        return now
 
     def update(self, model: str, version: int) -> None:
         """Put `version` of `model` live; when this returns, Triton answers with it."""

@@ -7,6 +7,7 @@ The learner's `redis_client.py` is executed; it is neither timed nor counted by 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from tasks import api
 from tasks.traffic import cache_proxy_concurrency, cache_proxy_expiry, cache_proxy_speed, cache_proxy_update
@@ -48,14 +49,12 @@ SCENARIOS: Mapping[str, Callable[[api.Context, Params], None]] = {
 
 def needs(params: Params) -> Sequence[api.Needs]:
     """Only `response_cache` asks for something that few machines have: Triton's own Redis cache."""
-    here = ("redis-server", "redis-benchmark")
+    here = ("redis-server",)  # redis-benchmark comes with it
     client = api.Needs(backend="redis", environment="triton", binaries=here, memory_gb=2)
     if params.scenario != "response_cache":
         return [client]
-    native = api.Needs(backend=PLUGIN_BACKEND, environment="triton", binaries=(*here, PLUGIN), memory_gb=2)
-    stand_in = api.Needs(
-        backend="redis", stand_in_for=PLUGIN_BACKEND, environment="triton", binaries=here, memory_gb=2
-    )  # fmt: skip
+    native = replace(client, backend=PLUGIN_BACKEND, binaries=(*here, PLUGIN))
+    stand_in = replace(client, stand_in_for=PLUGIN_BACKEND)
     return [native, stand_in]
 
 

@@ -17,7 +17,7 @@ from tasks.traffic.cache_proxy_params import Params, Point
 
 MODEL = "answers"
 PATIENCE_S = 60.0  # nobody may give up waiting: a timed-out look-up would ask Triton and spoil the figures
-RAW_REQUESTS = 50_000  # about two seconds: opening the connections must not count for much
+RAW_REQUESTS = 40_000  # a second or more: opening the connections must not count for much
 OTHER_FILES = 300  # descriptors beside the connections
 
 

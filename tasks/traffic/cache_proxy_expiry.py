@@ -59,7 +59,7 @@ async def watch(
         for lane in lanes:
             await load.prove(lane.client, load.questions((ctx.seed, 4), 2))
             lane.store.admin.flushall()
-        before, executed = [lane.store.usage() for lane in lanes], server.executed(MODEL)
+        before, executed = [lane.store.usage() for lane in lanes], server.settled(MODEL)
         live: list[tuple[float, int]] = [(0.0, 1)]
         updates = asyncio.create_task(update_regularly(server, params, live))
         answered = await asyncio.gather(
@@ -67,7 +67,7 @@ async def watch(
         )
         after = [lane.store.usage() for lane in lanes]
         await updates
-        executed = server.executed(MODEL) - executed
+        executed = server.settled(MODEL) - executed
     finally:
         for lane in lanes:
             await lane.client.close()

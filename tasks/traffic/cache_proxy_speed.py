@@ -40,7 +40,7 @@ class Meter:
 
     def counts(self) -> Counts:
         usage = self.store.usage()
-        return Counts(self.server.executed(self.model), usage.hits, usage.misses)
+        return Counts(self.server.settled(self.model), usage.hits, usage.misses)
 
 
 @dataclass(frozen=True)
