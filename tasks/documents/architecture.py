@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tasks.documents import stored
-from tasks.documents.figures import cell, heading
 from tasks.documents.stored import Record
+from tasks.documents.tables import main_result
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,9 @@ class Part:
     id: str
     title: Mapping[str, str]
     names: str  # how a picture may call it (regular expression)
+    shows: tuple[
+        str, str
+    ]  # experiment and metric whose values stand in the box, if that experiment is among the proofs
     kind: str = ""
     file: str = ""
     subject: str = ""
@@ -35,16 +38,41 @@ class Part:
 
 
 PARTS = (
-    Part("redis", {"en": "Redis response cache", "zh": "Redis 响应缓存"}, r"redis", kind="cache_proxy"),
-    Part("ensemble", {"en": "Ensemble pipeline", "zh": "Ensemble 流水线"}, r"ensemble", file="ensemble_config.pbtxt"),
+    Part(
+        "redis",
+        {"en": "Redis response cache", "zh": "Redis 响应缓存"},
+        r"redis",
+        ("redis-triton-response-cache", "latency_p50_ms"),
+        kind="cache_proxy",
+    ),
+    Part(
+        "ensemble",
+        {"en": "Ensemble pipeline", "zh": "Ensemble 流水线"},
+        r"ensemble",
+        ("normalize-model-softmax", "latency_p50_ms"),
+        file="ensemble_config.pbtxt",
+    ),
     Part(
         "multi_model",
         {"en": "Multi-model serving", "zh": "多模型并发服务"},
         r"multi[-_ ]?model|多模型",
+        ("instances-1-2-4-throughput", "throughput_rps"),
         file="multi_model_config.pbtxt",
     ),
-    Part("bert", {"en": "BERT", "zh": "BERT"}, r"\bbert\b", subject="bert-"),
-    Part("autoscaling", {"en": "Autoscaling", "zh": "自动扩缩容"}, r"auto[- ]?scal|\bhpa\b|扩缩容", kind="autoscale"),
+    Part(
+        "bert",
+        {"en": "BERT", "zh": "BERT"},
+        r"\bbert\b",
+        ("bert-batch-1-8-16", "throughput_samples_s"),
+        subject="bert-",
+    ),
+    Part(
+        "autoscaling",
+        {"en": "Autoscaling", "zh": "自动扩缩容"},
+        r"auto[- ]?scal|\bhpa\b|扩缩容",
+        ("scale-curve-100-to-1000-qps", "replicas"),
+        kind="autoscale",
+    ),
 )
 
 # Systems that pictures of inference platforms like to show: each needs a record that names it.
@@ -70,35 +98,26 @@ class Shown:
 
 
 def shown(records: Sequence[Record], lang: str = "en") -> list[Shown]:
-    """The parts that ran, each with the first metric of its first record's last point."""
+    """The parts that ran, each with the values of its telling experiment (or of the first that proves it)."""
     found = []
     for part in PARTS:
-        proof = next((record for record in records if part.proves(record)), None)
-        if proof is not None:
-            label, stands_in = stored.label(proof, lang), proof["tier"] == "stand-in"
+        proofs = [record for record in records if part.proves(record)]
+        if proofs:
+            experiment, metric = part.shows
+            proof = next((record for record in proofs if record["id"] == experiment), proofs[0])
+            asked = metric if proof["id"] == experiment else ""
             found.append(
                 Shown(
-                    part.id,
-                    part.title[lang],
-                    proof["backend"],
-                    label,
-                    result(proof, lang),
-                    stored.name(proof),
-                    stands_in,
+                    id=part.id,
+                    title=part.title[lang],
+                    backend=proof["backend"],
+                    tier=stored.label(proof, lang),
+                    result=main_result(proof, lang, asked, most=3),
+                    record=stored.name(proof),
+                    stand_in=proof["tier"] == "stand-in",
                 )
             )
     return found
-
-
-def result(record: Record, lang: str) -> str:
-    """`latency p50 (ms): 12.35 at cache=redis`."""
-    names = [metric for metric in stored.metrics(record) if not metric.endswith("_bool")]
-    if not names or not record["rows"]:
-        return ""
-    row = record["rows"][-1]
-    where = ", ".join(f"{axis}={stored.text(value)}" for axis, value in row["point"].items())
-    value = f"{heading(names[0], lang)} {cell(names[0], row['metrics'].get(names[0]), lang)}"
-    return f"{value} @ {where}" if where else value
 
 
 def unproved(text: str, records: Sequence[Record]) -> list[str]:

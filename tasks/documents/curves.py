@@ -15,10 +15,13 @@ from tasks.documents import stored
 from tasks.documents.figures import heading, number
 from tasks.documents.stored import Record
 
+Lines = Mapping[str, Sequence[tuple[Any, float]]]
+
 INK = "#010203"  # stands for currentColor until the figure is written
 COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ec4899", "#8b5cf6", "#ef4444")
 STYLE = "<style>:root{color:#1f2937}@media(prefers-color-scheme:dark){:root{color:#e5e7eb}}</style>"
 PANELS = 6
+WIDTHS = {1: 4.4, 2: 4.0, 3: 3.1, 4: 2.5}  # inches of a panel, by how many stand side by side
 RC = {
     "svg.fonttype": "none",
     "font.size": 9,
@@ -76,14 +79,15 @@ def draw(record: Record) -> str:
     with matplotlib.rc_context(settings):
         from matplotlib.figure import Figure
 
-        columns = min(3, len(names))
+        columns = len(names) if len(names) <= 4 else 3
         rows = math.ceil(len(names) / columns)
-        figure = Figure(figsize=(3.1 * columns, 2.5 * rows), layout="constrained")
+        figure = Figure(figsize=(WIDTHS[columns] * columns, 2.5 * rows), layout="constrained")
         axis = abscissa(record)
+        colours = COLOURS if record["tier"] == "native" else COLOURS[1:] + COLOURS[:1]
         for index, metric in enumerate(names):
             panel = figure.add_subplot(rows, columns, index + 1)
             lines = series_of(record, metric, axis)
-            (draw_lines if is_numeric(record["stanza"]["matrix"][axis]) else draw_bars)(panel, metric, lines)
+            (draw_lines if is_numeric(record["stanza"]["matrix"][axis]) else draw_bars)(panel, metric, lines, colours)
             dress(panel, metric, axis, lines)
         return as_text(figure)
 
@@ -97,7 +101,7 @@ def as_text(figure: Any) -> str:
     return svg.replace("<defs>", STYLE + "<defs>", 1) + ("" if svg.endswith("\n") else "\n")
 
 
-def draw_lines(panel: Any, metric: str, lines: Mapping[str, Sequence[tuple[Any, float]]]) -> None:
+def draw_lines(panel: Any, metric: str, lines: Lines, colours: Sequence[str]) -> None:
     """Numbers along x: a line with a marker at every measured point; logarithmic from a factor of ten on."""
     places = sorted({x for line in lines.values() for x, _ in line})
     if places[0] > 0 and places[-1] >= 10 * places[0]:
@@ -107,7 +111,7 @@ def draw_lines(panel: Any, metric: str, lines: Mapping[str, Sequence[tuple[Any, 
     panel.set_xticks(places, [stored.text(place) for place in places])
     for index, (name, line) in enumerate(lines.items()):
         xs, ys = zip(*line, strict=True)
-        colour = COLOURS[index % len(COLOURS)]
+        colour = colours[index % len(colours)]
         (drawn,) = panel.plot(xs, ys, "-o", color=colour, markersize=4, linewidth=1.6, label=name, clip_on=False)
         drawn.set_gid(mark("line", metric, name))
         if len(lines) == 1:
@@ -115,17 +119,18 @@ def draw_lines(panel: Any, metric: str, lines: Mapping[str, Sequence[tuple[Any, 
                 above(panel, x, y)
 
 
-def draw_bars(panel: Any, metric: str, lines: Mapping[str, Sequence[tuple[Any, float]]]) -> None:
+def draw_bars(panel: Any, metric: str, lines: Lines, colours: Sequence[str]) -> None:
     """Names along x: bars from zero, grouped by the other coordinates."""
     places = list(dict.fromkeys(x for line in lines.values() for x, _ in line))
     panel.set_xticks(range(len(places)), [stored.text(place) for place in places])
     if sum(len(stored.text(place)) for place in places) > 30:
-        panel.tick_params(axis="x", labelrotation=20)
+        for label in panel.get_xticklabels():
+            label.set(rotation=20, ha="right")
     width = 0.62 / len(lines)
     for index, (name, line) in enumerate(lines.items()):
         shift = (index - (len(lines) - 1) / 2) * width
         xs = [places.index(x) + shift for x, _ in line]
-        colour = COLOURS[index % len(COLOURS)]
+        colour = colours[index % len(colours)]
         bars = panel.bar(xs, [y for _, y in line], width * 0.9, color=colour, label=name, clip_on=False)
         for bar, x, (place, y) in zip(bars, xs, line, strict=True):
             bar.set_gid(mark("bar", metric, name, stored.text(place)))
@@ -144,7 +149,7 @@ def above(panel: Any, x: float, y: float) -> None:
     panel.annotate(number(y), (x, y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=7.5)
 
 
-def dress(panel: Any, metric: str, axis: str, lines: Mapping[str, Sequence[tuple[Any, float]]]) -> None:
+def dress(panel: Any, metric: str, axis: str, lines: Lines) -> None:
     """Title, a y axis from zero with plain tick labels, a legend where there is more than one series."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 

@@ -113,16 +113,16 @@ def summary(records: Sequence[Record], titles: dict[str, str], lang: str = "en")
     return Table(header, [False] * 4, rows)
 
 
-def main_result(record: Record, lang: str = "en") -> str:
-    """The first metric at up to six points: `throughput (requests/s): 1 → 212.5 · 2 → 240.1`."""
-    names = stored.metrics(record)
-    if not names or not record["rows"]:
-        return ""
+def main_result(record: Record, lang: str = "en", metric: str = "", most: int = 6) -> str:
+    """One metric (the first if none is named) at up to `most` points: `replicas: 100 → 1 · 250 → 2`."""
+    metric = metric or next(iter(stored.metrics(record)), "")
     shown = []
     for point in stored.points(record):
         row = stored.row_of(record, point)
-        if row and names[0] in row["metrics"]:
+        if row and metric in row["metrics"]:
             where = "/".join(stored.text(value) for value in point.values())
-            shown.append(f"{where} → {cell(names[0], row['metrics'][names[0]], lang)}".removeprefix(" → "))
-    rest = " …" if len(shown) > 6 else ""
-    return f"{heading(names[0], lang)}{WORDS[lang]['colon']}{' · '.join(shown[:6])}{rest}"
+            shown.append(f"{where} → {cell(metric, row['metrics'][metric], lang)}".removeprefix(" → "))
+    if not shown:
+        return ""
+    rest = " …" if len(shown) > most else ""
+    return f"{heading(metric, lang)}{WORDS[lang]['colon']}{' · '.join(shown[:most])}{rest}"
