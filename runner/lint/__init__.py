@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runner.build import build
 from runner.jobs import Work, expand
 from runner.lint import content, fixtures, references
-from runner.build import build
 from runner.plan import Plan, load, names
 from runner.preflight import probe
 from runner.show import Screen
