@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from tasks import rehearsal
 from tasks.api import Check, Kind
-from tasks.checks import architecture_svg, redis_client, report_numbers, resume_bullets, weekly_report
+from tasks.checks import (
+    architecture_svg,
+    bert_onnx,
+    redis_client,
+    report_numbers,
+    resume_bullets,
+    tactic_script,
+    tensorrt_engine,
+    triton_config,
+    triton_serves,
+    weekly_report,
+)
 from tasks.documents import document
+from tasks.engines import build as engine_build
 from tasks.kubernetes import autoscale
 from tasks.observability import dashboard, metrics_stack
+from tasks.onnx import export as onnx_export
+from tasks.onnx import infer as onnx_infer
 from tasks.traffic import cache_proxy
+from tasks.triton import bert_serve as triton_bert
 from tasks.triton import colocation as triton_colocation
 from tasks.triton import ensemble as triton_ensemble
 from tasks.triton import instances as triton_instances
@@ -20,8 +35,12 @@ KINDS: dict[str, Kind] = {
     "cache_proxy": cache_proxy,
     "dashboard": dashboard,
     "document": document,
+    "engine_build": engine_build,
     "metrics_stack": metrics_stack,
+    "onnx_export": onnx_export,
+    "onnx_infer": onnx_infer,
     "rehearsal": rehearsal,
+    "triton_bert": triton_bert,
     "triton_colocation": triton_colocation,
     "triton_ensemble": triton_ensemble,
     "triton_instances": triton_instances,
@@ -31,8 +50,13 @@ KINDS: dict[str, Kind] = {
 
 CHECKS: dict[str, Check] = {
     "architecture_svg": architecture_svg,
+    "bert_onnx": bert_onnx,
     "redis_client": redis_client,
     "report_numbers": report_numbers,
     "resume_bullets": resume_bullets,
+    "tactic_script": tactic_script,
+    "tensorrt_engine": tensorrt_engine,
+    "triton_config": triton_config,
+    "triton_serves": triton_serves,
     "weekly_report": weekly_report,
 }

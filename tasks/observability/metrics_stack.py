@@ -49,7 +49,8 @@ def needs(params: Params) -> Sequence[Needs]:
 
 def run(params: Params, ctx: Context) -> None:
     """Both models are loaded at the same time while Prometheus watches."""
-    with pair.serve(params, ctx, ctx.scratch) as served:
+    ctx.say("starting Triton")
+    with pair.serve(params, ctx.day / params.config, ctx, ctx.out / "triton.log") as served:
         ctx.say("starting Prometheus")
         with watching(served.metrics, ctx.scratch / "prometheus") as prometheus:
             plans = [served.plan(model, ctx.seed, params.concurrency, params.window_ms) for model in (pair.A, pair.B)]

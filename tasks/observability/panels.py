@@ -33,9 +33,9 @@ def write_dashboard(file: Path, title: str, models: Mapping[str, str], window: s
     board = board.with_variable(dashboard.DatasourceVariable("datasource").type("prometheus"))
     for panel_title, model in models.items():
         panel = timeseries.Panel().title(panel_title).unit("ms").datasource(source).span(12).height(8)
-        for duration in DURATIONS:
+        for ref_id, duration in zip("ABCDE", DURATIONS, strict=True):
             query = prometheus.Dataquery().expr(mean_ms(duration, model, window)).legend_format(duration)
-            panel = panel.with_target(query)
+            panel = panel.with_target(query.ref_id(ref_id))
         board = board.with_panel(panel)
     file.write_text(JSONEncoder(sort_keys=True, indent=2).encode(board.build()) + "\n", encoding="utf-8")
 

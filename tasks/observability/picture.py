@@ -22,8 +22,9 @@ def draw(file: Path, title: str, panels: Mapping[str, Mapping[str, Sequence[Seri
             for series in found:
                 graph.plot([at - start for at, _ in series.samples], [ms for _, ms in series.samples], label=legend)
         graph.set(title=panel, xlabel="s", ylabel="ms")
+        graph.margins(y=0.4)  # room for the legend
         graph.set_ylim(bottom=0)
         graph.grid(alpha=0.3)
         if graph.lines:
-            graph.legend(fontsize="small")
+            graph.legend(fontsize="small", loc="upper center", ncols=3)
     figure.savefig(file, dpi=110)

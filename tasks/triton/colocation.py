@@ -51,7 +51,8 @@ def needs(params: Params) -> Sequence[Needs]:
 def run(params: Params, ctx: Context) -> None:
     """One server with both models; each point loads the models it names."""
     device = "gpu" if ctx.backend == "triton-gpu" else "cpu"
-    with pair.serve(params, ctx, ctx.scratch, device=device) as served:
+    ctx.say("starting Triton")
+    with pair.serve(params, ctx.day / params.config, ctx, ctx.out / "triton.log", device=device) as served:
         for number, point in enumerate(ctx.points):
             seed = ctx.seed + 10 * number
             plans = [served.plan(model, seed, params.concurrency, params.window_ms) for model in point.loaded]

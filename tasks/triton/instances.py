@@ -39,7 +39,12 @@ def run(params: Params, ctx: Context) -> None:
         def scale(name: str, model: Any, count: int = point.instances) -> Any:
             return pbtxt.with_instances(model, count) if name == A else model
 
-        with pair.serve(params, ctx, ctx.scratch / f"instances-{point.instances}", change=scale) as served:
+        file, log = ctx.day / params.config, ctx.out / "triton.log"
+        folder = ctx.scratch / f"instances-{point.instances}"
+        ctx.say(f"starting Triton with {point.instances} instances")
+        with pair.serve(
+            params, ctx.day / params.config, ctx, ctx.out / "triton.log", folder=folder, change=scale
+        ) as served:
             before = cpu_seconds(served.pid)
             plan = served.plan(A, ctx.seed + number, params.concurrency, params.window_ms)
             load = perf_analyzer.measure(plan, served.grpc)

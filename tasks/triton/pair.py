@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.api import Context, UserError
 from tasks.api import Params as Base
+from tasks.api import UserError, Workspace
 from tasks.services import model_repository, perf_analyzer, triton
 from tasks.triton import config as pbtxt
 from tasks.triton.client import Client, max_abs_error
@@ -44,6 +44,7 @@ class Served:
     metrics: str
     pid: int
     client: Client
+    networks: Mapping[str, Mlp]
 
     def plan(self, model: str, seed: int, concurrency: int, window_ms: int) -> perf_analyzer.Plan:
         """A load of fresh random requests on one model."""
@@ -53,18 +54,21 @@ class Served:
 @contextmanager
 def serve(
     pair: Pair,
-    ctx: Context,
-    folder: Path,
+    file: Path,
+    work: Workspace,
+    log: Path,
     *,
+    folder: Path | None = None,
     device: str = "cpu",
     change: Change | None = None,
     args: tuple[str, ...] = (),
 ) -> Iterator[Served]:
-    """Serve the file's models from `folder`, each checked against numpy before the block begins."""
-    models = pbtxt.parse_sections(ctx.day / pair.config)
+    """Serve the models of `file` from `folder` (default: scratch), each checked against numpy before the block."""
+    models = pbtxt.parse_sections(file)
     if missing := {A, B} - set(models):
-        raise UserError(f"no part for {', '.join(sorted(missing))}", where=pair.config)
-    networks = {A: network(pair.model_a, ctx.seed), B: network(pair.model_b, ctx.seed + 1)}
+        raise UserError(f"no part for {', '.join(sorted(missing))}", where=file.name)
+    networks = {A: network(pair.model_a, work.seed), B: network(pair.model_b, work.seed + 1)}
+    folder = folder or work.scratch
     repository = folder / "repository"
     repository.mkdir(parents=True)
     for name, mlp in networks.items():
@@ -73,11 +77,10 @@ def serve(
         onnx = folder / f"{name}.onnx"
         mlp.save(onnx)
         model_repository.add_onnx_model(repository, name, text, onnx)
-    ctx.say("starting Triton")
-    with triton.serve(repository, ctx.out / "triton.log", args=args) as server:
+    with triton.serve(repository, log, args=args) as server:
         client = Client(server.grpc)
-        check(client, networks, pair.tolerance, ctx.seed)
-        yield Served(server.grpc, server.metrics, server.pid, client)
+        check(client, networks, pair.tolerance, work.seed)
+        yield Served(server.grpc, server.metrics, server.pid, client, networks)
         client.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from tasks.api import Context, Needs
@@ -48,17 +49,20 @@ def run(params: Params, ctx: Context) -> None:
         def prioritise(name: str, model: Any, point: Point = point) -> Any:
             return pbtxt.with_priority(model, point.of(name))
 
+        file, log = ctx.day / params.config, ctx.out / "triton.log"
         folder = ctx.scratch / f"{point.rate_limiter}-{point.priority}".replace(":", "-")
-        with pair.serve(params, ctx, folder, change=prioritise, args=limiter(point, params, ctx)) as served:
+        args = limiter(point, params, file)
+        ctx.say(f"starting Triton, rate limiter {point.rate_limiter}, priorities {point.priority}")
+        with pair.serve(params, file, ctx, log, folder=folder, change=prioritise, args=args) as served:
             plans = [served.plan(model, ctx.seed + number, params.concurrency, params.window_ms) for model in (A, B)]
             record(ctx, point, perf_analyzer.measure_together(plans, served.grpc))
 
 
-def limiter(point: Point, params: Params, ctx: Context) -> tuple[str, ...]:
+def limiter(point: Point, params: Params, file: Path) -> tuple[str, ...]:
     """The server's rate-limiter options: `resource_count` of every resource that the file's models name."""
     if point.rate_limiter == "off":
         return ("--rate-limit=off",)
-    wanted = pbtxt.rate_limiter_resources(list(pbtxt.parse_sections(ctx.day / params.config).values()))
+    wanted = pbtxt.rate_limiter_resources(list(pbtxt.parse_sections(file).values()))
     counts = (f"--rate-limit-resource={name}:{max(most, params.resource_count)}" for name, most in wanted.items())
     return ("--rate-limit=execution_count", *counts)
 
