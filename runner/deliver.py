@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from runner import environments, measure, report, store, verify
+from runner.build import build
 from runner.jobs import Proof
-from runner.plan import Day, Plan, build, day_folders, load
+from runner.plan import Day, Plan, day_folders, load
 from runner.preflight import Machine, lacks
 from runner.request import Request
 from runner.show import Screen
