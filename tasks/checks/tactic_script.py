@@ -1,0 +1,144 @@
+"""The tactic script builds under three workspace limits and per tactic source, or refuses clearly without TensorRT.
+
+Without TensorRT and a GPU the script is rehearsed: run against a stage (`tensorrt_rehearsal/`) that has TensorRT's API,
+records the calls and lets ONNX Runtime compute. That proves what the script asks for and writes, not what it measures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks import api
+from tasks.api import Verdict
+
+STAGE = Path(__file__).with_name("tensorrt_rehearsal")
+WORKSPACES_MB = (64, 256, 1024)
+SOURCES = ("all", "no_cublas", "no_cudnn", "none")
+TIMEOUT_S = 120
+BLOCK = "raise ImportError('no TensorRT for this check')\n"
+
+
+class Params(api.Params): ...
+
+
+def needs(params: Params) -> api.Needs:
+    return api.Needs(backend="Python", environment="torch", memory_gb=1)
+
+
+def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
+    if not file.is_file() or not file.read_bytes().strip():
+        return Verdict(False, f"{file.name} is missing or empty")
+    if problem := without_tensorrt(file, work.scratch):
+        return Verdict(False, problem)
+    model, log, out = work.scratch / "model.onnx", work.scratch / "calls.jsonl", work.scratch / "tactics.jsonl"
+    write_model(model)
+    real = has_tensorrt()
+    path = {} if real else {"PYTHONPATH": str(STAGE), "TENSORRT_REHEARSAL_LOG": str(log)}
+    arguments = ["--onnx", str(model), "--out", str(out), "--engines", str(work.scratch / "engines")]
+    done = execute(file, arguments, path)
+    if done.returncode:
+        return Verdict(False, f"with TensorRT it ended with {done.returncode}: {last_line(done.stderr)}")
+    if problem := wrong_rows(out):
+        return Verdict(False, problem)
+    if not real and (problem := wrong_calls(log)):
+        return Verdict(False, problem)
+    how = "built by TensorRT" if real else "rehearsed without TensorRT: calls and output are right, nothing measured"
+    return Verdict(True, how, {"real_tensorrt": real, "settings": len(WORKSPACES_MB) + len(SOURCES)})
+
+
+def without_tensorrt(file: Path, scratch: Path) -> str:
+    """What is wrong with how the script ends where TensorRT cannot be imported; empty when nothing is."""
+    hidden = scratch / "hidden"
+    hidden.mkdir()
+    (hidden / "tensorrt.py").write_text(BLOCK, encoding="utf-8")
+    done = execute(file, ["--onnx", "absent.onnx"], {"PYTHONPATH": str(hidden)})
+    if done.returncode == 0:
+        return "without TensorRT it ends with status 0, as if it had measured something"
+    if "Traceback" in done.stderr or "SyntaxError" in done.stderr:
+        return f"without TensorRT it fails with a traceback: {last_line(done.stderr)}"
+    if "tensorrt" not in (done.stderr + done.stdout).lower():
+        return "without TensorRT its message does not say that TensorRT is missing"
+    return ""
+
+
+def execute(file: Path, arguments: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, str(file), *arguments]
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    try:
+        return subprocess.run(
+            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(argv, 124, "", f"not done within {TIMEOUT_S} s")
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[-1]
+
+
+def has_tensorrt() -> bool:
+    """Whether TensorRT and a GPU are really there (asked of a child: a failed import may leave things half-loaded)."""
+    probe = "import tensorrt, torch; raise SystemExit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode == 0
+
+
+def write_model(file: Path) -> None:
+    """A small graph with the BERT's inputs: both multiplied with weights, batch and sequence dynamic."""
+    import numpy
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "sequence", 3])
+    table = numpy_helper.from_array(numpy.random.default_rng(0).normal(size=(64, 3)).astype("float32"), "table")
+    axis = numpy_helper.from_array(numpy.array([2], "int64"), "axis")
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+        helper.make_node("Unsqueeze", ["attention_mask", "axis"], ["wide"]),
+        helper.make_node("Cast", ["wide"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["words", "mask"], ["logits"]),
+    ]
+    graph = helper.make_graph(nodes, "tiny", inputs, [logits], [table, axis])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+
+
+def wrong_rows(out: Path) -> str:
+    """What is wrong with the JSON lines that the script wrote; empty when nothing is."""
+    try:
+        rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+        limits = {row["workspace_mb"] for row in rows}
+        sources = {row["tactic_sources"] for row in rows}
+        bare = [row for row in rows if not (row["latency_p50_ms"] > 0 and row["build_time_s"] > 0 and row["tactics"])]
+        nameless = [row for row in rows for layer in row["tactics"] if not (layer["layer"] and "tactic" in layer)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{out.name} is not what was asked for: {error!r}"
+    if absent := sorted(set(WORKSPACES_MB) - limits):
+        return f"{out.name} has no row for a workspace of {absent} MB"
+    if lacking := sorted(set(SOURCES) - sources):
+        return f"{out.name} has no row for the tactic sources {', '.join(lacking)}"
+    return f"{out.name} has a row without latency, build time or tactic list" if bare or nameless else ""
+
+
+def wrong_calls(log: Path) -> str:
+    """What the script did not ask TensorRT for; empty when nothing is amiss."""
+    built: list[dict[str, Any]] = [
+        call
+        for line in log.read_text(encoding="utf-8").splitlines()
+        if (call := json.loads(line))["call"] == "build_serialized_network"
+    ]
+    limits = {call["workspace"] for call in built}
+    if absent := [size for size in WORKSPACES_MB if size << 20 not in limits]:
+        return f"it built nothing with a workspace pool of {absent} MB, whatever it wrote"
+    masks = {call["sources"] for call in built} - {-1}
+    if masks != {0b11111, 0b11100, 0b11011, 0}:
+        return f"its tactic source masks are {sorted(masks)}, not those of all, no_cublas, no_cudnn and none"
+    return ""
