@@ -2,43 +2,78 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import settings, spec, yamlfile
+from runner import settings, yamlfile
 from runner.errors import Mistakes, Problem, mistake, nearest
-from runner.plan import Day, Experiment, Plan, load, names
+from runner.keys import HERE, in_group, in_plan, like
+from runner.plan import load_sound, names
 
-HERE = "command line"
-TEXT = {"en": "ad hoc", "zh": "临时"}
+ALIASES = {"--wait": "wait=true", "--force": "force=true"}
+OPTIONS = (
+    "--multirun", "-m", "--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--hydra-help",
+    "--shell-completion", "-sc",
+)  # fmt: skip
 
 
 def checked(root: Path, argv: list[str]) -> tuple[list[str], set[str]]:
     """The arguments for Hydra, and the plans that they choose. Raises Mistakes for what does not exist."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    words = [word for word in argv if "=" in word and not word.startswith("-")]
-    problems: list[Problem] = []
-    parsed = []
-    for word in words:
-        try:
-            parsed.append(OverridesParser.create().parse_override(word))
-        except OverrideParseException as error:
-            problems.append(Problem(HERE, word, f"cannot be read: {str(error).splitlines()[0]}", "KEY=VALUE"))
-    chosen = {str(v) for item in parsed if item.key_or_group == "plan" for v in _values(item)}
-    task = next((str(item.value()) for item in parsed if item.key_or_group == "task"), "")
-    for item in parsed:
-        problems += _of_one(item, root, chosen, task)
+    argv = [ALIASES.get(word, word) for word in argv]
+    problems = [
+        Problem(HERE, word, "is no option", nearest(word, (*OPTIONS, *ALIASES), noun="options"))
+        for word in argv
+        if word.startswith("-") and word.partition("=")[0] not in OPTIONS
+    ]
+    parsed = dict(_parsed(argv, problems))
+    many = "-m" in argv or "--multirun" in argv
+    problems += _twice(parsed.values())
+    problems += [p for item in parsed.values() if not many for p in _sweeps(item)]
+    given = Given(root, list(parsed.values()))
+    for item in parsed.values():
+        problems += given.problems(item)
     if problems:
         raise Mistakes(problems)
-    return [f"+{word}" if task and word.startswith("params.") else word for word in argv], chosen
+    return [_for_hydra(word, parsed.get(word), bool(given.task)) for word in argv], given.plans
+
+
+def _parsed(argv: Iterable[str], problems: list[Problem]) -> Iterable[tuple[str, Any]]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    for word in argv:
+        if word.startswith("-") or not ("=" in word or word.startswith("~")):
+            continue
+        try:
+            yield word, OverridesParser.create().parse_override(word)
+        except HydraException as error:
+            problems.append(Problem(HERE, word, f"cannot be read: {str(error).splitlines()[0]}", "KEY=VALUE"))
+
+
+def _twice(items: Iterable[Any]) -> list[Problem]:
+    counts = Counter(str(item.key_or_group) for item in items)
+    return [Problem(HERE, key, "is given twice", "keep one") for key, count in counts.items() if count > 1]
+
+
+def _sweeps(item: Any) -> list[Problem]:
+    if not item.is_sweep_override():
+        return []
+    return [Problem(HERE, str(item.key_or_group), "names several values", "run -m … runs each; [a,b] is a list")]
+
+
+def _for_hydra(word: str, item: Any, task: bool) -> str:
+    """A plan's or task's key may be one that is not written yet: Hydra calls that adding."""
+    if item is None or item.is_delete() or item.is_add() or item.is_force_add():
+        return word
+    key = str(item.key_or_group)
+    return f"++{word}" if key.startswith("plan.") or (task and key.startswith("params.")) else word
 
 
 def keys(given: Iterable[str]) -> frozenset[str]:
-    """The full keys that were set."""
-    return frozenset(word.partition("=")[0].lstrip("+~") for word in given)
+    """The full keys of the plan that were set; choosing a group (`plan=week03`) sets none."""
+    return frozenset(key for word in given if "." in (key := word.partition("=")[0].lstrip("+~")))
 
 
 def plain_values(raw: Any, path: tuple[str, ...] = ("plan",)) -> None:
@@ -55,62 +90,65 @@ def plain_values(raw: Any, path: tuple[str, ...] = ("plan",)) -> None:
 
 def _values(item: Any) -> list[Any]:
     value = item.value()
-    if item.is_sweep_override():
-        return list(item.sweep_iterator())
-    return value if isinstance(value, list) else [value]
+    found = list(item.sweep_iterator()) if item.is_sweep_override() else [value]
+    return [getattr(one, "text", one) for one in found]  # a quoted text of a sweep comes with its quotes
 
 
-def _of_one(item: Any, root: Path, chosen: set[str], task: str) -> list[Problem]:
-    """What is wrong with one override."""
-    key = str(item.key_or_group)
-    top, *inner = key.split(".")
-    config = yamlfile.cached(root / "conf" / "config.yaml", root)
-    if top == "hydra" or key.startswith("hydra/"):
-        return []
-    if (item.is_add() or item.is_force_add()) and top == "plan":
-        return [Problem(HERE, key, "a plan takes no new keys", "write plan.….key=value for a key that it has")]
-    if top == "plan" and not inner:
-        known = names(root)
-        return [Problem(HERE, "plan", f"no plan '{value}'", nearest(str(value), known, noun="plans"))
-                for value in map(str, _values(item)) if value not in known]  # fmt: skip
-    if top == "plan":
-        return [p for name in sorted(chosen) if name in names(root) for p in _path(inner, load(root, name), key)]
-    if top in settings.GROUPS and not inner:
-        known = settings.choices(root, top)
-        return [Problem(HERE, top, f"no {top} '{value}'", nearest(str(value), known, noun=f"{top}s"))
-                for value in map(str, _values(item)) if value not in known]  # fmt: skip
-    if top in settings.GROUPS:
-        return _path(inner, settings.defaults(root)[top], key)
-    if top == "params" and task:
-        return _param(task, inner, key)
-    fields = [name for name in config if name not in ("defaults", "hydra")]
-    if top not in fields or (inner and top != "params"):
-        return [
-            Problem(HERE, key, "is not a known key", nearest(top, [*fields, *settings.GROUPS, "plan"], noun="keys"))
-        ]
-    return _typed(top, item, config[top])
+class Given:
+    """All the overrides of a command line: what one may name depends on what others choose."""
 
+    def __init__(self, root: Path, items: list[Any]) -> None:
+        self.root = root
+        self.values = {str(item.key_or_group): _values(item) for item in items if not item.is_delete()}
+        self.known = names(root)
+        self.plans = {str(value) for value in self.values.get("plan", ())}
+        self.task = next(map(str, self.values.get("task", ())), "")
 
-def _typed(key: str, item: Any, default: Any) -> list[Problem]:
-    wanted = {bool: "true or false", int: "a whole number"}.get(type(default))
-    if key == "lang":
-        bad = [value for value in map(str, _values(item)) if value not in ("en", "zh")]
-        return [Problem(HERE, key, f"no language '{value}'", "en or zh") for value in bad]
-    bad = [value for value in _values(item) if wanted and type(value) is not type(default)]
-    return [Problem(HERE, key, f"must be {wanted}, not {value!r}") for value in bad]
+    def problems(self, item: Any) -> list[Problem]:
+        """What is wrong with one override."""
+        key = str(item.key_or_group)
+        top, *inner = key.split(".")
+        if top == "hydra" or key.startswith("hydra/"):
+            return []  # Hydra's own; it says what is wrong
+        values = [None] if item.is_delete() else self.values[key]
+        if top == "plan" and inner:
+            if item.is_add() or item.is_force_add():
+                return [Problem(HERE, key, "a plan takes no new keys", "write plan.….key=value for a key that it has")]
+            return [p for value in values for p in self._in_plan(inner, value, key, item.is_delete())]
+        return [p for value in values for p in self._of_value(top, inner, value, key)]
 
+    def _of_value(self, top: str, inner: list[str], value: Any, key: str) -> list[Problem]:
+        if top == "plan" or (top in settings.GROUPS and not inner):
+            known = self.known if top == "plan" else settings.choices(self.root, top)
+            remedy = nearest(str(value), known, noun=f"{top}s")
+            return [] if value in known else [Problem(HERE, top, f"no {top} '{value}'", remedy)]
+        if top in settings.GROUPS:
+            return [p for group in self._chosen(top) for p in in_group(inner, group, value, key)]
+        if top == "params" and inner and self.task:
+            return _param(self.task, inner, key)
+        config = yamlfile.cached(self.root / "conf" / "config.yaml", self.root)
+        fields = [name for name in config if name not in ("defaults", "hydra")]
+        if top not in fields or inner:
+            known = [*fields, *settings.GROUPS, "plan"]
+            return [Problem(HERE, key, "is not a known key", nearest(top, known, noun="keys"))]
+        if key == "lang" and value not in ("en", "zh"):
+            return [Problem(HERE, key, f"no language '{value}'", "en or zh")]
+        return like(value, config[top], key)
 
-def _path(inner: list[str], raw: Any, key: str) -> list[Problem]:
-    """Follow a dotted key through the plan; say where it leaves it."""
-    done: list[str] = [key.split(".")[0]]
-    for step in inner:
-        if not isinstance(raw, Mapping):
-            return [Problem(HERE, key, f"{'.'.join(done)} has no keys inside", "override it as a whole")]
-        if step not in raw:
-            at = ".".join(done)
-            return [Problem(HERE, key, f"{at} has no '{step}'", nearest(step, raw, noun="keys there"))]
-        raw, done = raw[step], [*done, step]
-    return []
+    def _in_plan(self, inner: list[str], value: Any, key: str, delete: bool) -> list[Problem]:
+        kind = str(next(iter(self.values.get(".".join(["plan", *inner[:4], "kind"]), [""]))))
+        found = []
+        for name in sorted(self.plans & {*self.known}):
+            raw, unread = load_sound(self.root, name)
+            if not unread:  # what cannot be read is reported when the plan is loaded
+                found += in_plan(inner, raw, {} if delete else value, key, kind)
+        return found
+
+    def _chosen(self, group: str) -> list[Mapping[str, Any]]:
+        chosen = [str(value) for value in self.values.get(group, ()) if value in settings.choices(self.root, group)]
+        if not chosen:
+            return [settings.defaults(self.root)[group]]
+        return [yamlfile.cached(self.root / "conf" / group / f"{name}.yaml", self.root) for name in chosen]
 
 
 def _param(task: str, inner: list[str], key: str) -> list[Problem]:
@@ -119,27 +157,6 @@ def _param(task: str, inner: list[str], key: str) -> list[Problem]:
     if task not in KINDS:
         return []
     known = {**KINDS[task].Params.model_fields, **KINDS[task].Point.model_fields}
-    if inner and inner[0] in known:
+    if inner[0] in known:
         return []
     return [Problem(HERE, key, "is no parameter or axis of this kind", nearest(inner[0], known, noun="it has"))]
-
-
-def adhoc(composed: Mapping[str, Any], root: Path) -> tuple[Plan, Plan]:
-    """`task=KIND params.…` as a plan of one experiment: what the kind's Point names becomes the matrix."""
-    from tasks.catalog import KINDS
-
-    name = str(composed["task"])
-    if name not in KINDS:
-        raise mistake(f"no kind '{name}'", where=HERE, key="task", remedy=nearest(name, KINDS, noun="kinds"))
-    plain_values(composed["params"], ("params",))
-    axes = KINDS[name].Point.model_fields
-    matrix = {k: v if isinstance(v, list) else [v] for k, v in composed["params"].items() if k in axes}
-    params = {k: v for k, v in composed["params"].items() if k not in axes}
-    experiment = Experiment(
-        id=f"{name}-{spec.digest([params, matrix])[:8]}", day=name, week="adhoc", kind=name, title=TEXT,
-        params=params, matrix=matrix, metrics=(), uses=(), after=(), reads=(), claims=(), timeout_s=3600, minutes=1,
-    )  # fmt: skip
-    folder = root / "artifacts" / "adhoc" / name
-    day = Day(name, "adhoc", TEXT, (), (), (), (experiment,), (), TEXT, (), (), folder)
-    plan = Plan(f"task {name}", TEXT, (day,))
-    return plan, plan
