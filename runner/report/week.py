@@ -16,6 +16,7 @@ from tasks.documents.figures import number
 from tasks.documents.stored import Record
 
 BULLETS = 3
+SERVED = ("ensemble", "multi_model", "bert")
 
 
 def write_week(week_id: str, days: Sequence[Day], artifacts_week: Path, lang: str = "en") -> list[Path]:
@@ -127,6 +128,7 @@ def resume_text(records: Sequence[Record], lang: str) -> str:
 
 
 def architecture_svg(records: Sequence[Record], lang: str) -> str:
-    """The picture of the parts that ran, clients at the left, autoscaling beneath what it scales."""
+    """The picture of the parts that ran. Arrows only where a record shows the way: requests, cache, server."""
     parts = {part.id: part for part in architecture.shown(records, lang)}
-    return files.render("architecture.svg.j2", parts=parts, t=WORDS[lang])
+    triton = all("triton" in part.backend for part in parts.values() if part.id in SERVED)
+    return files.render("architecture.svg.j2", parts=parts, served=SERVED, triton=triton, t=WORDS[lang])

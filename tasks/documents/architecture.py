@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tasks.documents import stored
+from tasks.documents.figures import heading
 from tasks.documents.stored import Record
-from tasks.documents.tables import main_result
+from tasks.documents.tables import values
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,14 @@ SYSTEMS = (
 
 @dataclass(frozen=True)
 class Shown:
-    """A part as the picture shows it: backend and tier, one measured value, and the record it comes from."""
+    """A part as the picture shows it: backend and tier, one metric at some points, and the record they come from."""
 
     id: str
     title: str
     backend: str
     tier: str
-    result: str
+    metric: str
+    values: str
     record: str
     stand_in: bool
 
@@ -105,14 +107,15 @@ def shown(records: Sequence[Record], lang: str = "en") -> list[Shown]:
         if proofs:
             experiment, metric = part.shows
             proof = next((record for record in proofs if record["id"] == experiment), proofs[0])
-            asked = metric if proof["id"] == experiment else ""
+            asked = metric if proof["id"] == experiment else next(iter(stored.metrics(proof)), "")
             found.append(
                 Shown(
                     id=part.id,
                     title=part.title[lang],
                     backend=proof["backend"],
                     tier=stored.label(proof, lang),
-                    result=main_result(proof, lang, asked, most=3),
+                    metric=heading(asked, lang),
+                    values=values(proof, asked, lang, most=3),
                     record=stored.name(proof),
                     stand_in=proof["tier"] == "stand-in",
                 )

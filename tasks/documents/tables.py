@@ -113,16 +113,19 @@ def summary(records: Sequence[Record], titles: dict[str, str], lang: str = "en")
     return Table(header, [False] * 4, rows)
 
 
-def main_result(record: Record, lang: str = "en", metric: str = "", most: int = 6) -> str:
-    """One metric (the first if none is named) at up to `most` points: `replicas: 100 → 1 · 250 → 2`."""
-    metric = metric or next(iter(stored.metrics(record)), "")
+def main_result(record: Record, lang: str = "en") -> str:
+    """The first metric and its values: `replicas: 100 → 1 · 250 → 2`."""
+    metric = next(iter(stored.metrics(record)), "")
+    found = values(record, metric, lang)
+    return f"{heading(metric, lang)}{WORDS[lang]['colon']}{found}" if found else ""
+
+
+def values(record: Record, metric: str, lang: str = "en", most: int = 6) -> str:
+    """A metric at up to `most` points: `100 → 1 · 250 → 2`; empty when it was measured nowhere."""
     shown = []
     for point in stored.points(record):
         row = stored.row_of(record, point)
         if row and metric in row["metrics"]:
             where = "/".join(stored.text(value) for value in point.values())
             shown.append(f"{where} → {cell(metric, row['metrics'][metric], lang)}".removeprefix(" → "))
-    if not shown:
-        return ""
-    rest = " …" if len(shown) > most else ""
-    return f"{heading(metric, lang)}{WORDS[lang]['colon']}{' · '.join(shown[:most])}{rest}"
+    return " · ".join(shown[:most]) + (" …" if len(shown) > most else "")
