@@ -1,14 +1,13 @@
 """Open-loop HTTP load: requests are sent when they are due, whether or not earlier ones were answered.
 
 Arrivals are a Poisson process, and a latency counts from the moment the request was *due*: a stalled server is not
-spared the requests that it made wait (Tene's "coordinated omission"; closed-loop tools such as hey, ab and wrk fire
-in step and skip them). Runs as a process of its own, so that the load's schedule does not depend on the measuring
-program: `python open_load.py URL '[[seconds, qps], …]' OUT.npy SEED`.
+spared the requests that it made wait (Tene's "coordinated omission"). That, and failures counted one by one, is why
+neither the closed-loop tools (hey, ab, wrk: their workers also fire in step) nor perf_analyzer (it gives up at the
+first failure) will do. The load is a process of its own: its schedule does not depend on the measuring program.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -18,104 +17,77 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TIMEOUT_S = 10.0
-CONNECTIONS = 256
-UNANSWERED = 0  # status of a request that got no answer
+from tasks.api import Spread, UserError
+from tasks.services import open_load_client as client
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where requests go. `{seed}` in the URL and in the body becomes the request's number; a body makes it a POST."""
+
+    url: str
+    body: str = ""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What became of every request: when it was due (s from the start), its latency (s) and HTTP status."""
+    """What became of every request: when it was due (s from the start), its latency (s) and HTTP status (0: none)."""
 
     due: Any
     latency: Any
     status: Any
 
-    @property
-    def good(self) -> Any:
-        return self.status == 200
-
     def achieved_qps(self, seconds: float) -> float:
-        """Requests answered rightly by `seconds` after the start, per second."""
-        return float((self.good & (self.due + self.latency <= seconds)).sum() / seconds)
+        """Requests answered with 200 by `seconds` after the start, per second."""
+        return float(((self.status == 200) & (self.due + self.latency <= seconds)).sum() / seconds)
 
     def error_pct(self) -> float:
-        return float(100 * (1 - self.good.mean())) if len(self.status) else 100.0
+        """Requests without a good answer, in percent; 100 when there were no requests."""
+        return float(100 * (self.status != 200).mean()) if len(self.status) else 100.0
 
     def between(self, start: float, end: float) -> Answers:
         """The requests due in [start, end)."""
         part = (self.due >= start) & (self.due < end)
         return Answers(self.due[part], self.latency[part], self.status[part])
 
+    def latency_ms(self) -> Spread:
+        """Latencies of the good answers. Raises UserError when there is none."""
+        import numpy as np
+
+        good = self.latency[self.status == 200] * 1e3
+        if not len(good):
+            raise UserError("no request was answered with status 200")
+        p50, p95, p99 = (float(value) for value in np.percentile(good, [50, 95, 99]))
+        return Spread(len(good), p50, p95, p99, float(good.std()))
+
 
 @contextmanager
-def load(url: str, phases: Sequence[tuple[float, float]], out: Path, seed: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Offer each `(seconds, qps)` in turn to `url`, which gets `?seed=<n>`; read `answers(out)` after it has ended."""
-    argv = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, __file__, url, json.dumps(phases), str(out), str(seed)]
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+def load(target: Target, phases: Sequence[tuple[float, float]], out: Path, seed: int) -> Iterator[None]:
+    """Offer each `(seconds, qps)` in turn, from the moment the block begins; it ends when all is answered or timed out.
+
+    Read the result with `answers(out)` afterwards.
+    """
+    job = {"url": target.url, "body": target.body, "phases": phases, "out": str(out), "seed": seed}
+    process = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-P", client.__file__],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
-        process.stdout.readline()  # it says when the first request is due
-        yield process
-        process.wait(sum(seconds for seconds, _ in phases) + 2 * TIMEOUT_S)
+        process.stdin.write(json.dumps(job).encode())
+        process.stdin.close()
+        process.stdout.readline()  # the first request is due
+        yield
+        process.wait(sum(seconds for seconds, _ in phases) + 2 * client.TIMEOUT_S)
     finally:
         process.kill()
         process.wait()
+    if process.returncode:
+        raise UserError(f"the load generator failed with exit code {process.returncode}; its message is above")
 
 
 def answers(out: Path) -> Answers:
     import numpy as np
 
     return Answers(*np.load(out, allow_pickle=False))
-
-
-def arrivals(phases: Sequence[tuple[float, float]], seed: int) -> list[float]:
-    """Due times of a Poisson process whose rate changes from phase to phase, in seconds from the start."""
-    import numpy as np
-
-    draw, start, due = np.random.default_rng(seed), 0.0, []
-    for seconds, qps in phases:
-        due.append(start + np.sort(draw.uniform(0, seconds, draw.poisson(seconds * qps))))
-        start += seconds
-    return [float(moment) for moment in np.concatenate(due)]
-
-
-async def offer(url: str, due: Sequence[float]) -> list[tuple[float, float, float]]:
-    """Send every request when it is due; (due, latency, status) of each."""
-    import aiohttp
-
-    loop = asyncio.get_running_loop()
-    seen: list[tuple[float, float, float]] = []
-
-    async def one(number: int, moment: float) -> None:
-        status = UNANSWERED
-        try:
-            async with session.get(f"{url}/?seed={number}") as answer:
-                await answer.read()
-                status = answer.status
-        except (aiohttp.ClientError, TimeoutError):
-            pass  # recorded as unanswered
-        seen.append((moment, loop.time() - started - moment, status))
-
-    limits = aiohttp.TCPConnector(limit=CONNECTIONS)
-    async with aiohttp.ClientSession(connector=limits, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
-        started = loop.time()
-        print("started", flush=True)
-        async with asyncio.TaskGroup() as group:
-            for number, moment in enumerate(due):
-                if (early := started + moment - loop.time()) > 0:
-                    await asyncio.sleep(early)
-                group.create_task(one(number, moment))
-    return seen
-
-
-def main(url: str, phases: str, out: str, seed: str) -> None:
-    import numpy as np
-    import uvloop
-
-    seen = uvloop.run(offer(url, arrivals(json.loads(phases), int(seed))))
-    np.save(out, np.array(sorted(seen)).T.reshape(3, -1), allow_pickle=False)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -59,11 +59,16 @@ class Prometheus:
 
 @contextmanager
 def serve(
-    targets: Mapping[str, str], folder: Path, *, scrape_interval_s: float = 0.5, timeout_s: float = 20
+    targets: Mapping[str, str],
+    folder: Path,
+    *,
+    scrape_interval_s: float = 0.5,
+    timeout_s: float = 20,
+    awaited: int | None = None,
 ) -> Iterator[Prometheus]:
     """Scrape `targets` (job name -> `host:port`, path /metrics) until the block ends; data and log go to `folder`.
 
-    Ready means that every target has been scraped once.
+    Ready means that every target, or as many as are `awaited`, has been scraped once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "prometheus.yml"
@@ -75,7 +80,7 @@ def serve(
     ]  # fmt: skip
     with process.serve(argv, log=folder / "prometheus.log", ready=lambda: is_ready(address)) as child:
         prometheus = Prometheus(address, child.pid)
-        await_targets(prometheus, len(targets), timeout_s)
+        await_targets(prometheus, len(targets) if awaited is None else awaited, timeout_s)
         yield prometheus
 
 

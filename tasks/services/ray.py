@@ -18,9 +18,10 @@ from urllib.request import urlopen
 
 import tasks
 from tasks.api import UserError
+from tasks.services.open_load import Target
 from tasks.services.process import LOOPBACK, free_port
-from tasks.services.reaper import reaping
 from tasks.services.ray_model import Model, Network
+from tasks.services.reaper import reaping
 
 APP = "model"
 REPLICA = f"ray::ServeReplica:{APP}"
@@ -37,16 +38,21 @@ class RayServe:
     layers: int
     metrics: Sequence[int]
 
+    @property
+    def target(self) -> Target:
+        return Target(f"{self.url}/?seed={{seed}}")
+
     def scale(self, replicas: int) -> None:
         """Ask for so many replicas, at least one; returns at once."""
         self.deploy(num_replicas=replicas)
 
-    def scale_from_zero(self) -> None:
-        """Keep no replica until a request comes, then start one; requests wait for it."""
+    def scale_to_zero(self, idle_s: float = 0.0) -> None:
+        """Keep no replica after so many idle seconds, start one when a request comes; requests wait for it."""
         self.deploy(
             autoscaling_config={
                 "min_replicas": 0, "initial_replicas": 0, "max_replicas": 1,
-                "upscale_delay_s": 0.0, "downscale_delay_s": 600.0, "metrics_interval_s": 0.2, "look_back_period_s": 0.5,
+                "upscale_delay_s": 0.0, "downscale_delay_s": idle_s, "metrics_interval_s": 0.2,
+                "look_back_period_s": 0.5,
             }
         )  # fmt: skip
 
@@ -81,11 +87,12 @@ class RayServe:
         return time.monotonic() - started
 
     def pids(self) -> list[int]:
-        """The replicas' processes."""
+        """The processes of the replicas that take requests, oldest first."""
         import psutil
 
         below = psutil.Process().children(recursive=True)
-        return [process.pid for process in below if title(process).startswith(REPLICA)]
+        replicas = [process for process in below if title(process).startswith(REPLICA)]
+        return [process.pid for process in sorted(replicas, key=lambda one: one.create_time())][: self.running()]
 
     def verify(self) -> None:
         """One answer against the same network computed here."""
@@ -120,6 +127,7 @@ def serving(*, layers: int = 2, most: int = 8) -> Iterator[RayServe]:
 
         port = free_port()
         serve.start(http_options=serve.config.HTTPOptions(host=LOOPBACK, port=port))
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)  # it would announce every change of replicas
         instance = RayServe(f"http://{LOOPBACK}:{port}", layers, [free_port() for _ in range(most + SPARE)])
         instance.scale(1)
         instance.wait(1)
@@ -135,7 +143,6 @@ def head(home: Path) -> Iterator[None]:
         num_cpus=SLOTS, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
         object_store_memory=OBJECT_STORE, _temp_dir=str(home), _node_ip_address=LOOPBACK,
     )  # fmt: skip
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ PATIENCE_S = 5.0
 def reaping(folder: Path) -> Iterator[None]:
     """When the block ends, or this process dies: no other process works in `folder`, and the folder is gone."""
     reaper = subprocess.Popen(
-        [sys.executable, __file__, str(folder), str(os.getpid())],
+        [sys.executable, "-P", __file__, str(folder), str(os.getpid())],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd="/", start_new_session=True,
     )  # fmt: skip
     try:
