@@ -213,3 +213,15 @@ def test_policies_differ_after_an_inconsistent_update(run_kind: RunKind) -> None
     assert figures["versioned_key"]["convergence_s"] < figures["ttl"]["convergence_s"]
     note = next(row["note"] for row in rows if row["point"]["invalidation"] == "none")
     assert "still stale" in note
+
+
+@pytest.mark.slow
+def test_the_reference_client_is_proved_and_a_missing_one_is_not(
+    run_check: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    verdict = run_check("redis_client", CLIENT, {"ttl_s": 0.5})
+    assert verdict["ok"], verdict["message"]
+    assert verdict["evidence"]["keyspace_hits"] == 1
+    missing = run_check("redis_client", tmp_path / "redis_client.py")
+    assert not missing["ok"]
+    assert "there is no such file" in missing["message"]
