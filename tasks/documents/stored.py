@@ -71,9 +71,11 @@ def metrics(record: Record) -> list[str]:
 
 
 def text(value: Any) -> str:
-    """A point's coordinate as it is printed."""
+    """A point's coordinate as it is printed; a whole number looks the same whether a plan or a float field wrote it."""
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return str(value)
 
 

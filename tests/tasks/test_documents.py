@@ -82,6 +82,15 @@ def test_every_drawn_point_reads_back_as_the_stored_value(records: dict[str, Any
         assert hits == marks == len(record["rows"]) * len(curves.plotted(record)), name
 
 
+def test_a_coordinate_that_a_kind_stores_as_a_float_is_the_same_point(records: dict[str, Any]) -> None:
+    record = copy.deepcopy(records["instances-1-2-4-throughput"])
+    for row in record["rows"]:
+        row["point"] = {"instances": float(row["point"]["instances"])}
+    text = f"### `{stored.name(record)}`\n\n{tables.results(record).markdown()}\n"
+    assert not audit.audit(text, [record]).faults
+    assert curve_reading.traced(curves.draw(record), record, "instances") == (9, 9)
+
+
 def test_a_figure_of_other_values_does_not_trace(records: dict[str, Any]) -> None:
     record = records["instances-1-2-4-throughput"]
     other = copy.deepcopy(record)
