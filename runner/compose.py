@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import signal
 import sys
@@ -11,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import execute, overrides, settings, store, workflow
+from runner import adhoc, execute, jobs, overrides, settings, store, workflow
 from runner.build import build
-from runner.errors import Mistakes, mistake, nearest
-from runner.jobs import expand
-from runner.plan import Plan, load, names
+from runner.cli import project
+from runner.errors import Mistakes, Problem, mistake, nearest
+from runner.plan import Plan, load, load_sound, names
 from runner.request import Request, plain_stanzas
 from runner.show import Screen
 from tasks.api import UserError
@@ -25,15 +27,42 @@ WORST = (workflow.PASSED, workflow.BLOCKED, workflow.FAILED, workflow.MISTAKE, w
 
 def run(root: Path, argv: list[str]) -> int:
     """Compose with Hydra and run, once or as a sweep. Returns the exit code. Raises Mistakes before anything runs."""
-    import hydra
     from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     argv, chosen = overrides.checked(root, argv)
     plans = ConfigStore.instance()
     for name in names(root):
-        plans.store(group="plan", name=name, node=load(root, name) if name in chosen else {})
+        plans.store(group="plan", name=name, node=_loaded(root, name) if name in chosen else {})
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own mistakes come here instead of being printed
+    try:
+        return _with_hydra(root, argv)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _of_hydra(error) from None
+
+
+def _loaded(root: Path, name: str) -> dict[str, Any]:
+    """A plan for Hydra. Raises Mistakes with all that is wrong when a file of it cannot be read."""
+    raw, unread = load_sound(root, name)
+    if unread:
+        jobs.read(root, name)
+    return raw
+
+
+def _of_hydra(error: Exception) -> Mistakes:
+    said = str(error).strip()
+    options = re.search(r"Available options in '[^']+':\n((?:\s+\S+\n)+)", said)
+    return mistake(said.splitlines()[0], where=overrides.HERE, remedy=", ".join(options[1].split()) if options else "")
+
+
+def _with_hydra(root: Path, argv: list[str]) -> int:
+    import hydra
+
     sweep = root / "artifacts" / ".sweeps" / f"{time.strftime('%Y%m%d-%H%M%S')}-{threading.get_native_id()}"
     many = "-m" in argv or "--multirun" in argv
+    if many:
+        _check_sweep(root, [word for word in argv if not word.startswith("-")])
     folders = [f"hydra.sweep.dir={sweep}"] if many else []
     sys.argv = [sys.argv[0], *argv, *folders]
     try:
@@ -45,6 +74,26 @@ def run(root: Path, argv: list[str]) -> int:
         shutil.rmtree(sweep, ignore_errors=True)
 
 
+def _check_sweep(root: Path, words: list[str]) -> None:
+    """Validate every job of a sweep before the first one runs. Raises Mistakes."""
+    from hydra import compose, initialize_config_dir
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    ours = [word for word in words if not word.lstrip("+~").startswith("hydra")]
+    parsed = OverridesParser.create().parse_overrides(ours)
+    found: dict[Problem, None] = {}
+    with initialize_config_dir(str(root / "conf"), version_base=None):
+        for given in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]:
+            try:
+                _work(root, OmegaConf.to_container(compose("config", given), resolve=False), given)
+            except Mistakes as mistakes:
+                found |= dict.fromkeys(mistakes.problems)
+    if found:
+        raise Mistakes(found)
+
+
 def _task(config: Any) -> None:
     """What Hydra calls with each composed configuration, in this process or in a launcher's."""
     from hydra.core.hydra_config import HydraConfig
@@ -54,7 +103,8 @@ def _task(config: Any) -> None:
     hydra = HydraConfig.get()
     sweep = Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
     composed = OmegaConf.to_container(config, resolve=False)
-    code = _guarded(composed, list(hydra.overrides.task), sweep is not None)
+    root = project(Path(hydra.runtime.cwd))
+    code = _guarded(root, composed, list(hydra.overrides.task), sweep is not None)
     if sweep is None:
         sys.exit(code)
     store.write_json(sweep / f"{hydra.job.num}.exit", code)
@@ -62,9 +112,9 @@ def _task(config: Any) -> None:
         sys.exit(code)
 
 
-def _guarded(composed: Any, given: list[str], sweep: bool) -> int:
+def _guarded(root: Path, composed: Any, given: list[str], sweep: bool) -> int:
     try:
-        return _run(composed, given, sweep)
+        return _run(root, composed, given, sweep)
     except Mistakes as found:
         print(found, file=sys.stderr)
         return workflow.MISTAKE
@@ -79,17 +129,30 @@ def _guarded(composed: Any, given: list[str], sweep: bool) -> int:
         return workflow.STOPPED
 
 
-def _run(composed: dict[str, Any], given: list[str], sweep: bool) -> int:
-    from runner.cli import project
-
-    root = project()
+def _work(root: Path, composed: Mapping[str, Any], given: list[str]) -> tuple[Plan, Plan, jobs.Work]:
+    """The plan that was asked for, the plan as its files have it, and the work. Raises Mistakes."""
     if not composed.get("plan") and not composed.get("task"):
         raise mistake(
             "nothing to run", where="command line", remedy="name a plan (run plan=week03) or a task (run task=…)"
         )
-    plan, base = overrides.adhoc(composed, root) if composed.get("task") else _plans(composed, given, root)
-    plan = _only(plan, composed)
-    work = expand(plan, root, overrides.keys(given))
+    for group in settings.GROUPS:
+        overrides.plain_values(composed[group], (group,))
+    if composed.get("task"):
+        plan = adhoc.plan_of(composed, root)
+        return plan, plan, jobs.expand(plan, root)
+    overrides.plain_values(composed["plan"])
+    whole, work = jobs.validated(composed["plan"], root, overrides.keys(given))
+    plan = _only(whole, composed)
+    kept = {experiment.id for day in plan.days for experiment in day.experiments}
+    days = {day.id for day in plan.days}
+    of_these = jobs.Work(
+        tuple(job for job in work.jobs if job.id in kept), tuple(p for p in work.proofs if p.day.id in days)
+    )
+    return plan, build(load(root, composed["plan"]["id"]), root), of_these
+
+
+def _run(root: Path, composed: dict[str, Any], given: list[str], sweep: bool) -> int:
+    plan, base, work = _work(root, composed, given)
     groups = {group: composed[group] for group in settings.GROUPS}
     request = Request(
         root=root, settings=groups, defaults=settings.defaults(root), plain=plain_stanzas(base),
@@ -102,17 +165,8 @@ def _run(composed: dict[str, Any], given: list[str], sweep: bool) -> int:
     return workflow.run_plan(plan, work, request, Screen())
 
 
-def _plans(composed: Mapping[str, Any], given: list[str], root: Path) -> tuple[Plan, Plan]:
-    """The plan as overridden, and as its files have it."""
-    raw = composed["plan"]
-    overrides.plain_values(raw)
-    return build(raw, root, overrides.keys(given)), build(load(root, raw["id"]), root)
-
-
 def _only(plan: Plan, composed: Mapping[str, Any]) -> Plan:
     """The plan cut down to `day=` and `experiment=`."""
-    from dataclasses import replace
-
     days = plan.days
     if composed["day"] is not None:
         wanted = f"day{str(composed['day']).removeprefix('day'):0>2}"
@@ -128,8 +182,8 @@ def _only(plan: Plan, composed: Mapping[str, Any]) -> Plan:
                 f"{plan.id} has no experiment '{name}'", where="command line", key="experiment", remedy=remedy
             )
         kept = ((day, tuple(e for e in day.experiments if e.id == name)) for day in days)
-        days = tuple(replace(day, experiments=experiments) for day, experiments in kept if experiments)
-    return replace(plan, days=days)
+        days = tuple(day._replace(experiments=experiments) for day, experiments in kept if experiments)
+    return plan._replace(days=days)
 
 
 def _interrupt(*_: object) -> None:

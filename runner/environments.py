@@ -16,8 +16,8 @@ from pathlib import Path
 
 from runner import store
 from runner.errors import mistake, nearest
+from runner.parsed import cache_home
 from runner.spec import file_hash
-from runner.yamlfile import cache_home
 from tasks.api import Needs
 
 Say = Callable[[str], None]

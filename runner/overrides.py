@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import settings, yamlfile
+from runner import parsed, settings
 from runner.errors import Mistakes, Problem, mistake, nearest
 from runner.keys import HERE, in_group, in_plan, like
 from runner.plan import load_sound, names
@@ -126,7 +126,7 @@ class Given:
             return [p for group in self._chosen(top) for p in in_group(inner, group, value, key)]
         if top == "params" and inner and self.task:
             return _param(self.task, inner, key)
-        config = yamlfile.cached(self.root / "conf" / "config.yaml", self.root)
+        config = parsed.cached(self.root / "conf" / "config.yaml", self.root)
         fields = [name for name in config if name not in ("defaults", "hydra")]
         if top not in fields or inner:
             known = [*fields, *settings.GROUPS, "plan"]
@@ -148,7 +148,7 @@ class Given:
         chosen = [str(value) for value in self.values.get(group, ()) if value in settings.choices(self.root, group)]
         if not chosen:
             return [settings.defaults(self.root)[group]]
-        return [yamlfile.cached(self.root / "conf" / group / f"{name}.yaml", self.root) for name in chosen]
+        return [parsed.cached(self.root / "conf" / group / f"{name}.yaml", self.root) for name in chosen]
 
 
 def _param(task: str, inner: list[str], key: str) -> list[Problem]:

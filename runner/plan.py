@@ -1,4 +1,4 @@
-"""Plans as frozen values: YAML → Plan, Day, Experiment, Deliverable. Light: no Hydra, pydantic or tasks.
+"""Plans as values: YAML → Plan, Day, Experiment, Deliverable. Light: no Hydra, pydantic or tasks, nor `dataclasses`.
 
 `load` reads plain mappings (what Hydra composes and overrides); `runner.build` turns a mapping into values.
 """
@@ -6,18 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from runner import yamlfile
+from runner import parsed
 from runner.errors import Mistakes, Problem, mistake, nearest
 
 Text = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Experiment:
+class Experiment(NamedTuple):
     id: str
     day: str
     week: str
@@ -42,15 +40,13 @@ class Experiment:
         }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Deliverable:
+class Deliverable(NamedTuple):
     path: str
     made_by: str
     checks: tuple[tuple[str, Mapping[str, Any]], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
+class Day(NamedTuple):
     id: str
     week: str
     title: Text
@@ -69,8 +65,7 @@ class Day:
         return ("leetcode", *(f"question-{n}" for n in range(1, len(self.questions) + 1)))
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     id: str
     title: Text
     days: tuple[Day, ...]
@@ -109,13 +104,13 @@ def load_sound(root: Path, name: str) -> tuple[dict[str, Any], list[Problem]]:
     raw: dict[str, Any] = {}
     for day, folder in chosen.items():
         try:
-            raw[day] = yamlfile.cached(folder / "day.yaml", root, ("plan", "days", day))
+            raw[day] = parsed.cached(folder / "day.yaml", root, ("plan", "days", day))
         except Mistakes as found:
             problems += found.problems
     title: Any = raw[name].get("title") if name in raw else {"en": "All days", "zh": "全部"}
     if (week := root / "plans" / name / "week.yaml").exists():
         try:
-            title = yamlfile.cached(week, root, ("plan",)).get("title")
+            title = parsed.cached(week, root, ("plan",)).get("title")
         except Mistakes as found:
             problems += found.problems
     return {"id": name, "title": title, "days": raw}, problems

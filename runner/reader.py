@@ -4,40 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from runner import yamlfile
 from runner.errors import Mistakes, Problem, nearest
-from runner.yamlwalk import Lines
+
+if TYPE_CHECKING:
+    from runner.yamlwalk import Lines
 
 T = TypeVar("T")
 WORDS = {str: "a text", list: "a list", dict: "a mapping", int: "a whole number", float: "a number", bool: "true/false"}
 
 
-@dataclass
 class Sources:
     """Where each key of a plan stands. Files are parsed for their lines only when there is something to report."""
 
-    root: Path
-    folders: Mapping[str, Path]
-    overridden: frozenset[str] = frozenset()
-    lines: dict[Path, Lines] = field(default_factory=dict)
-    week_file: Path = Path()  # where the plan's own title stands
+    def __init__(
+        self,
+        root: Path,
+        folders: Mapping[str, Path],
+        overridden: frozenset[str] = frozenset(),
+        week_file: Path = Path(),
+    ) -> None:
+        self.root, self.folders, self.overridden = root, folders, overridden
+        self.week_file = week_file  # where the plan's own title stands
+        self.lines: dict[Path, Lines] = {}
 
     def where(self, path: tuple[str, ...]) -> str:
         """`plans/week03/day18/day.yaml:31` for ('plan', 'days', 'day18', …), or 'command line' if it was set there."""
         if any(".".join(path[:n]) in self.overridden for n in range(1, len(path) + 1)):
             return "command line"
-        if path[1] == "title":
+        if path[0] != "plan":  # an ad hoc task
+            return "command line"
+        if path[1:2] == ("title",):
             file, inner = self.week_file, path[1:]
         elif len(path) > 2 and path[2] in self.folders:
             file, inner = self.folders[path[2]] / "day.yaml", path[3:]
-        else:  # an ad hoc task
+        else:  # the plan as a whole
             return "command line"
         shown = str(file.relative_to(self.root))
         if file not in self.lines:
+            from runner import yamlfile
+
             try:
                 self.lines[file] = yamlfile.read(file, shown)[1]
             except Mistakes:

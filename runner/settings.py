@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import yamlfile
+from runner import parsed
 
 GROUPS = ("model", "machine", "tracking", "environment")
 Settings = Mapping[str, Any]
@@ -14,9 +14,14 @@ Settings = Mapping[str, Any]
 
 def defaults(root: Path) -> dict[str, Any]:
     """Each group's default choice, as conf/config.yaml names it."""
-    config = yamlfile.cached(root / "conf" / "config.yaml", root)
+    config = parsed.cached(root / "conf" / "config.yaml", root)
     chosen = {k: v for entry in config["defaults"] if isinstance(entry, dict) for k, v in entry.items()}
-    return {group: yamlfile.cached(root / "conf" / group / f"{chosen[group]}.yaml", root) for group in GROUPS}
+    return {group: parsed.cached(root / "conf" / group / f"{chosen[group]}.yaml", root) for group in GROUPS}
+
+
+def environments(root: Path) -> list[str]:
+    """The runner's own environment and those that a lock describes."""
+    return ["runner", *sorted(path.stem for path in (root / "conf" / "environment" / "locks").glob("*.txt"))]
 
 
 def choices(root: Path, group: str) -> list[str]:

@@ -1,12 +1,10 @@
 """YAML files read strictly: every mistake is found with its line, nothing is resolved or instantiated.
 
-Light: the standard library and PyYAML's C parser.
+The standard library and PyYAML's C parser; `runner.parsed` keeps what it reads.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -89,37 +87,3 @@ def _syntax_hint(text: str, mark: Any) -> str:
         return ""
     rows = text.splitlines()
     return f"the line reads: {rows[mark.line].strip()}" if mark.line < len(rows) else "the file ends too early"
-
-
-def cache_home() -> Path:
-    """Where everything that can be made again is kept: outside the checkout, `$XDG_CACHE_HOME/infra90`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infra90"
-
-
-def cached(path: Path, root: Path, at: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The mapping in a file, from the parsed copy in the user's cache when the file has not changed since.
-
-    Parsing 90 day files takes most of a second; reading their copies takes a few milliseconds.
-    """
-    try:
-        stat = path.stat()
-    except OSError:
-        return read(path, str(path.relative_to(root)), at)[0]  # says why not
-    copy = cache_home() / "parsed" / (str(path.absolute()).replace("/", "%") + ".json")
-    stamp = [stat.st_mtime_ns, stat.st_size, stat.st_ino]
-    try:
-        stored = json.loads(copy.read_bytes())
-        if stored["stamp"] == stamp:
-            mapping: dict[str, Any] = stored["data"]
-            return mapping
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # no copy, or a torn one: the file itself is the truth
-    data, _ = read(path, str(path.relative_to(root)), at)
-    try:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        staged = copy.with_suffix(f".{os.getpid()}")
-        staged.write_text(json.dumps({"stamp": stamp, "data": data}, ensure_ascii=False), encoding="utf-8")
-        staged.replace(copy)
-    except OSError:
-        pass  # a full disk: the copy is only for speed
-    return data

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.spec import file_hash
-from runner.yamlfile import cache_home
+from runner.parsed import cache_home
 
 PINS = Path(__file__).resolve().parent / "peers"
 ENV = {**os.environ, "DVC_NO_ANALYTICS": "1", "XDG_CACHE_HOME": str(cache_home() / "benchmarks" / "cache")}
