@@ -99,7 +99,7 @@ def start(
             )  # fmt: skip
         except UserError as error:
             if reasons := refusals(log, logged):
-                raise UserError("Triton refused to start:\n" + "\n".join(reasons), where=str(repository)) from error
+                raise UserError("Triton refused to start:\n" + "\n".join(reasons)) from error
             raise
         yield Triton(**addresses, pid=child.pid)
 

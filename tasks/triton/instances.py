@@ -42,9 +42,7 @@ def run(params: Params, ctx: Context) -> None:
         file, log = ctx.day / params.config, ctx.out / "triton.log"
         folder = ctx.scratch / f"instances-{point.instances}"
         ctx.say(f"starting Triton with {point.instances} instances")
-        with pair.serve(
-            params, ctx.day / params.config, ctx, ctx.out / "triton.log", folder=folder, change=scale
-        ) as served:
+        with pair.serve(params, file, ctx, log, folder=folder, change=scale) as served:
             before = cpu_seconds(served.pid)
             plan = served.plan(A, ctx.seed + number, params.concurrency, params.window_ms)
             load = perf_analyzer.measure(plan, served.grpc)

@@ -67,6 +67,8 @@ def serve(
     models = pbtxt.parse_sections(file)
     if missing := {A, B} - set(models):
         raise UserError(f"no part for {', '.join(sorted(missing))}", where=file.name)
+    if unknown := set(models) - {A, B}:
+        raise UserError(f"there is no network for {', '.join(sorted(unknown))}, only for {A} and {B}", where=file.name)
     networks = {A: network(pair.model_a, work.seed), B: network(pair.model_b, work.seed + 1)}
     folder = folder or work.scratch
     repository = folder / "repository"
