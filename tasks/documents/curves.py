@@ -89,6 +89,9 @@ def draw(record: Record) -> str:
             lines = series_of(record, metric, axis)
             (draw_lines if is_numeric(record["stanza"]["matrix"][axis]) else draw_bars)(panel, metric, lines, colours)
             dress(panel, metric, axis, lines)
+        if len(lines) > 1:
+            handles = panel.get_legend_handles_labels()
+            figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False, labelcolor=INK)
         return as_text(figure)
 
 
@@ -134,7 +137,7 @@ def draw_bars(panel: Any, metric: str, lines: Lines, colours: Sequence[str]) -> 
         bars = panel.bar(xs, [y for _, y in line], width * 0.9, color=colour, label=name, clip_on=False)
         for bar, x, (place, y) in zip(bars, xs, line, strict=True):
             bar.set_gid(mark("bar", metric, name, stored.text(place)))
-            if len(places) * len(lines) <= 6:
+            if len(lines) == 1:
                 above(panel, x, y)
     panel.set_xlim(-0.6, len(places) - 0.4)
 
@@ -150,7 +153,7 @@ def above(panel: Any, x: float, y: float) -> None:
 
 
 def dress(panel: Any, metric: str, axis: str, lines: Lines) -> None:
-    """Title, a y axis from zero with plain tick labels, a legend where there is more than one series."""
+    """Title, a y axis from zero with plain tick labels."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     panel.set_title(heading(metric), fontsize=9.5, loc="left", pad=12, fontweight="bold")
@@ -162,5 +165,3 @@ def dress(panel: Any, metric: str, axis: str, lines: Lines) -> None:
     panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.12g}"))
     panel.grid(axis="y", alpha=0.18, linewidth=0.6)
     panel.set_axisbelow(True)
-    if len(lines) > 1:
-        panel.legend(fontsize=7.5, frameon=False, labelcolor=INK)
