@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -36,8 +35,10 @@ def mistake(what: str, *, where: str = "", key: str = "", remedy: str = "") -> M
 
 def nearest(word: str, known: Iterable[str], *, noun: str = "known") -> str:
     """`did you mean 'x'?` when something is close, else the list of what there is."""
+    import difflib  # only for who made a mistake
+
     choices = sorted(known)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(word), choices, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
     shown = ", ".join(choices[:12]) + (" …" if len(choices) > 12 else "")

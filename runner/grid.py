@@ -91,6 +91,8 @@ def _paint(mark: str, colour: bool) -> str:
 
 def _width(text: str) -> int:
     """Columns in a terminal: Chinese characters take two."""
+    if text.isascii():
+        return len(text)
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from runner.yamlwalk import Lines
 
 T = TypeVar("T")
+LANGUAGES = {"en", "zh"}
 WORDS = {str: "a text", list: "a list", dict: "a mapping", int: "a whole number", float: "a number", bool: "true/false"}
 
 
@@ -62,8 +63,8 @@ class Reader:
     def __init__(self, value: Any, path: tuple[str, ...], sources: Sources, problems: list[Problem]) -> None:
         self.path, self.sources, self.problems = path, sources, problems
         self.taken: set[str] = set()
-        self.value: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
-        self.void = not isinstance(value, Mapping)  # said once; that its keys are missing follows from it
+        self.value: Mapping[str, Any] = value if isinstance(value, dict) else {}
+        self.void = not isinstance(value, dict)  # said once; that its keys are missing follows from it
         if self.void:
             self.problem("", f"must be a mapping, not {_shown(value)}")
 
@@ -111,6 +112,8 @@ class Reader:
             if not self.void:
                 self.problem("", f"has no '{key}'", f"add '{key}: {{en: …, zh: …}}'")
             return {"en": "", "zh": ""}
+        if _sound_text(value := self.value[key]):
+            return dict(value)
         inner = Reader(self.value[key], (*self.path, key), self.sources, self.problems)
         both = inner.both()
         inner.close()
@@ -120,6 +123,9 @@ class Reader:
         return {language: self.plain(language, str) or "" for language in ("en", "zh")}
 
     def texts(self, key: str, *, required: bool = True) -> tuple[dict[str, str], ...]:
+        if (found := self.value.get(key)) and isinstance(found, list) and all(map(_sound_text, found)):
+            self.taken.add(key)
+            return tuple(found)
         values = []
         for item in self.items(key, required=required):
             values.append(item.both())
@@ -158,6 +164,11 @@ class Reader:
         for key in self.value:
             if key not in self.taken:
                 self.problem(str(key), "is not a known key", nearest(str(key), self.taken, noun="keys here"))
+
+
+def _sound_text(value: Any) -> bool:
+    """Whether there is nothing to say about a text: almost always, and there are thousands."""
+    return isinstance(value, dict) and value.keys() == LANGUAGES and all(isinstance(v, str) for v in value.values())
 
 
 def _shown(value: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,15 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def file_hash(path: Path) -> str:
+def file_hash(path: Path | str) -> str:
     """SHA-256 of a file, read again only when it changed; '' when it is not there."""
     try:
-        stat = path.stat()
+        stat = os.stat(path)
     except OSError:
         return ""
     key = (str(path), stat.st_mtime_ns, stat.st_size)
     if key not in _HASHES:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             _HASHES[key] = hashlib.file_digest(file, "sha256").hexdigest()
     return _HASHES[key]
 
@@ -53,5 +54,5 @@ def changes(record: Mapping[str, Any], stanza: Mapping[str, Any], settings: Mapp
     was = record["stanza"]
     found = [f"the experiment's {key}" for key in stanza if key != "title" and was.get(key) != stanza[key]]
     found += [f"the {group} settings" for group, old in record["settings"].items() if settings.get(group) != old]
-    found += [path for path, old in record["inputs"].items() if file_hash(root / path) != old]
+    found += [path for path, old in record["inputs"].items() if file_hash(os.path.join(root, path)) != old]
     return found

@@ -9,7 +9,6 @@ import errno
 import fcntl
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,12 +35,13 @@ def week_dir(root: Path, week: str) -> Path:
 
 def day_dir(root: Path, week: str, day: str) -> Path:
     """The learner's workspace of a day."""
-    return week_dir(root, week) / day
+    return root.joinpath("artifacts", week, day)
 
 
 def experiment_dir(root: Path, week: str, day: str, experiment: str, variant: str = "") -> Path:
     """`experiments/<id>`, or `experiments/<id>+<variant>` for what was overridden on the command line."""
-    return day_dir(root, week, day) / "experiments" / (f"{experiment}+{variant}" if variant else experiment)
+    name = f"{experiment}+{variant}" if variant else experiment
+    return root.joinpath("artifacts", week, day, "experiments", name)
 
 
 def verdict_file(root: Path, week: str, day: str, deliverable: str) -> Path:
@@ -94,7 +94,7 @@ def _disk(error: OSError, path: Path) -> Exception:
 
 def owner() -> dict[str, Any]:
     """Who this process is, so that a later run can tell whether it is still alive."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
+    return {"host": os.uname().nodename, "pid": os.getpid(), "started": process_start(os.getpid())}
 
 
 def process_start(pid: int) -> int:
@@ -108,7 +108,7 @@ def process_start(pid: int) -> int:
 
 def alive(who: Mapping[str, Any]) -> bool:
     """Whether that process still runs. One on another host is taken to be alive: we cannot see it."""
-    if who.get("host") != socket.gethostname():
+    if who.get("host") != os.uname().nodename:
         return True
     return bool(process_start(int(who.get("pid", 0))) == who.get("started", -1))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from tests.benchmarks import peer, project
 from tests.benchmarks.peer import Peer
 from tests.benchmarks.project import EXPERIMENTS, WEEK, Project
-from tests.benchmarks.timing import Case
+from tests.benchmarks.timing import ENV, Case
 
 HYDRA = """\
 import hydra
@@ -61,8 +60,8 @@ def bare(folder: Path) -> list[Case]:
     (folder / "conf" / "config.yaml").write_text(CONFIG, encoding="utf-8")
     (folder / "empty.py").write_text(HYDRA, encoding="utf-8")
     return [
-        Case("hydra", [sys.executable, "empty.py"], folder, os.environ),
-        Case("pydantic", [sys.executable, "-c", "import pydantic"], folder, os.environ),
+        Case("hydra", [sys.executable, "empty.py"], folder, ENV),
+        Case("pydantic", [sys.executable, "-c", "import pydantic"], folder, ENV),
     ]
 
 

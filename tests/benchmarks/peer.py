@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import venv
@@ -10,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.spec import file_hash
 from runner.parsed import cache_home
+from runner.spec import file_hash
+from tests.benchmarks import timing
 
 PINS = Path(__file__).resolve().parent / "peers"
-ENV = {**os.environ, "DVC_NO_ANALYTICS": "1", "XDG_CACHE_HOME": str(cache_home() / "benchmarks" / "cache")}
+ENV = {**timing.ENV, "DVC_NO_ANALYTICS": "1", "XDG_CACHE_HOME": str(cache_home() / "benchmarks" / "cache")}
 
 DODO = """\
 def task_noop():

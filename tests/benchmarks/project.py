@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import uuid
@@ -15,7 +14,7 @@ from typing import Any
 from runner import store
 from runner.tracking import markers
 from runner.tracking.settings import resolve
-from tests.benchmarks.timing import Case, once
+from tests.benchmarks.timing import ENV, Case, once
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = 5  # a day
@@ -32,7 +31,7 @@ class Project:
     @property
     def env(self) -> dict[str, str]:
         """Its own cache, so that nothing is found that another project left."""
-        return {**os.environ, "XDG_CACHE_HOME": str(self.root / "cache")}
+        return {**ENV, "XDG_CACHE_HOME": str(self.root / "cache")}
 
     def run(self, *words: str) -> list[str]:
         """The command line of `run`, as it was installed beside this interpreter."""
