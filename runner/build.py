@@ -106,7 +106,7 @@ def _experiment(item: Reader, folder: Path, days: Mapping[str, Path]) -> Experim
         params=item.mapping("params", required=False).value,
         matrix=matrix.value,
         metrics=item.words("metrics"),
-        uses=_inside(item, item.words("uses", required=False)),
+        uses=item.words("uses", required=False),
         after=item.words("after", required=False),
         reads=reads,
         claims=tuple(_claim(claim) for claim in item.items("claims", required=False)),
@@ -157,26 +157,21 @@ def leaves(path: str) -> bool:
     return not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path
 
 
-def _inside(item: Reader, paths: tuple[str, ...]) -> tuple[str, ...]:
-    for path in filter(leaves, paths):
-        item.problem("uses", f"'{path}' leaves the day's folder", "name a file inside the day's folder")
-    return paths
-
-
 def _unique(days: tuple[Day, ...], sources: Sources, problems: list[Problem]) -> None:
     first: dict[str, str] = {}
     for day in days:
         ids = [experiment.id for experiment in day.experiments]
-        for experiment in day.experiments:
+        for index, experiment in enumerate(day.experiments):
             path = ("plan", "days", day.id, "experiments", experiment.id)
             if first.setdefault(experiment.id, day.id) != day.id:
                 what = f"the id is used in {first[experiment.id]} too"
                 problems.append(Problem(sources.where(path), ".".join(path), what, "ids are unique in a plan"))
             after = (*path, "after")
-            problems += [
-                Problem(
-                    sources.where(after), ".".join(after), f"no experiment '{name}' on this day", nearest(name, ids)
-                )
-                for name in experiment.after
-                if name not in ids
-            ]
+            for name in experiment.after:
+                if name not in ids:
+                    what, remedy = f"no experiment '{name}' on this day", nearest(name, ids)
+                elif name not in ids[:index]:
+                    what, remedy = f"'{name}' does not come before it", "experiments run in the order they stand in"
+                else:
+                    continue
+                problems.append(Problem(sources.where(after), ".".join(after), what, remedy))

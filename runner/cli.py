@@ -87,9 +87,9 @@ def _option_value(argv: list[str], word: str) -> bool:
     )
 
 
-def project() -> Path:
+def project(here: Path | None = None) -> Path:
     """The project that is run: the nearest folder above with plans/ and conf/, else the checkout of this code."""
-    here = Path.cwd()
+    here = here or Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "plans").is_dir() and (folder / "conf" / "config.yaml").is_file():
             return folder

@@ -17,6 +17,7 @@ from runner import adhoc, execute, jobs, overrides, settings, store, workflow
 from runner.build import build
 from runner.cli import project
 from runner.errors import Mistakes, Problem, mistake, nearest
+from runner.keys import HERE
 from runner.plan import Plan, load, load_sound, names
 from runner.request import Request, plain_stanzas
 from runner.show import Screen
@@ -53,7 +54,8 @@ def _loaded(root: Path, name: str) -> dict[str, Any]:
 def _of_hydra(error: Exception) -> Mistakes:
     said = str(error).strip()
     options = re.search(r"Available options in '[^']+':\n((?:\s+\S+\n)+)", said)
-    return mistake(said.splitlines()[0], where=overrides.HERE, remedy=", ".join(options[1].split()) if options else "")
+    what = " ".join(line for number, line in enumerate(said.splitlines()) if number == 0 or line.startswith("Key "))
+    return mistake(what, where=HERE, remedy=", ".join(options[1].split()) if options else "")
 
 
 def _with_hydra(root: Path, argv: list[str]) -> int:
@@ -129,12 +131,11 @@ def _guarded(root: Path, composed: Any, given: list[str], sweep: bool) -> int:
         return workflow.STOPPED
 
 
-def _work(root: Path, composed: Mapping[str, Any], given: list[str]) -> tuple[Plan, Plan, jobs.Work]:
+def _work(root: Path, composed: Any, given: list[str]) -> tuple[Plan, Plan, jobs.Work]:
     """The plan that was asked for, the plan as its files have it, and the work. Raises Mistakes."""
     if not composed.get("plan") and not composed.get("task"):
-        raise mistake(
-            "nothing to run", where="command line", remedy="name a plan (run plan=week03) or a task (run task=…)"
-        )
+        remedy = "name a plan (run plan=week03) or a task (run task=…)"
+        raise mistake("nothing to run", where=HERE, remedy=remedy)
     for group in settings.GROUPS:
         overrides.plain_values(composed[group], (group,))
     if composed.get("task"):

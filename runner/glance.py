@@ -10,7 +10,7 @@ from typing import Any
 
 from runner import grid, settings, status, store
 from runner.build import build
-from runner.errors import mistake, nearest
+from runner.errors import Mistakes, mistake, nearest
 from runner.plan import Plan, load
 
 USAGE = {
@@ -108,7 +108,10 @@ def nothing_to_do(root: Path, argv: list[str]) -> bool:
     """Whether `run plan=NAME` finds everything done; says so without loading anything that works."""
     if len(argv) != 1 or not argv[0].startswith("plan=") or "," in argv[0]:
         return False
-    found = of(root, argv[0].removeprefix("plan="))
+    try:
+        found = of(root, argv[0].removeprefix("plan="))
+    except Mistakes:
+        return False  # the working side finds those of kinds and checks too, and reports them together
     if not status.complete(found):
         return False
     print(grid.summary(found))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from runner import settings
+from runner.build import build_sound, leaves
 from runner.errors import Mistakes, Problem, nearest
-from runner.plan import Day, Deliverable, Experiment, Plan, day_folders
+from runner.plan import Day, Deliverable, Experiment, Plan, day_folders, load_sound
 from runner.reader import Sources
+from runner.source import source
 from tasks.api import Check, Kind, Needs, Params
 from tasks.catalog import CHECKS, KINDS
 
@@ -51,14 +53,29 @@ class Work:
     proofs: tuple[Proof, ...]
 
 
-def expand(plan: Plan, root: Path, overridden: frozenset[str] = frozenset()) -> Work:
-    """Every job and proof of a plan. Raises Mistakes with everything that is wrong, each with its place."""
-    sources, problems = Sources(root, day_folders(root), overridden), list[Problem]()
+def validated(raw: Mapping[str, Any], root: Path, overridden: frozenset[str] = frozenset()) -> tuple[Plan, Work]:
+    """A plan's mapping as values and as work. Raises Mistakes with everything that is wrong, whoever finds it."""
+    plan, problems = build_sound(raw, root, overridden)
+    return plan, expand(plan, root, overridden, problems)
+
+
+def read(root: Path, name: str) -> tuple[Plan, Work]:
+    """A plan's files as values and as work. Raises Mistakes with everything that is wrong in any of them."""
+    raw, unread = load_sound(root, name)
+    plan, problems = build_sound(raw, root)
+    return plan, expand(plan, root, found=[*unread, *problems])
+
+
+def expand(plan: Plan, root: Path, overridden: frozenset[str] = frozenset(), found: Iterable[Problem] = ()) -> Work:
+    """Every job and proof of a plan. Raises Mistakes with everything that is wrong, what was `found` before too."""
+    sources, problems = Sources(root, day_folders(root), overridden), list(found)
     jobs: list[Job] = []
     proofs: list[Proof] = []
     for day in plan.days:
         for experiment in day.experiments:
-            place = Place(sources, ("plan", "days", day.id, "experiments", experiment.id), problems)
+            adhoc = day.week == "adhoc"  # its params are keys of the command line
+            path = () if adhoc else ("plan", "days", day.id, "experiments", experiment.id)
+            place = Place(sources, path, problems)
             jobs += _job(experiment, day, place)
         for deliverable in day.deliverables:
             place = Place(sources, ("plan", "days", day.id, "deliverables", deliverable.path), problems)
@@ -92,7 +109,13 @@ def _job(experiment: Experiment, day: Day, place: Place) -> Iterator[Job]:
     _uses(experiment, day, place)
     if params is None or points is None:
         return
-    yield Job(experiment, day, kind.__name__, params, points, tuple(kind.needs(params)), source(kind.__name__))
+    needs = tuple(kind.needs(params))
+    known = settings.environments(place.sources.root)
+    for name in {one.environment for one in needs} - {*known}:
+        place.problem(
+            ["kind"], f"{experiment.kind} needs the environment '{name}', which has no lock", nearest(name, known)
+        )
+    yield Job(experiment, day, kind.__name__, params, points, needs, source(kind.__name__))
 
 
 def _proof(deliverable: Deliverable, day: Day, place: Place) -> Proof:
@@ -133,7 +156,7 @@ def _explain(detail: Any, model: type[Params]) -> tuple[str, str]:
     if detail["type"] == "missing":
         return "is missing", "add it"
     what = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{what}, not {detail['input']!r}", ""
+    return f"{what}, not {str(detail['input'])[:80]!r}", ""
 
 
 def _points(kind: Kind, experiment: Experiment, place: Place) -> tuple[Params, ...] | None:
@@ -144,7 +167,10 @@ def _points(kind: Kind, experiment: Experiment, place: Place) -> tuple[Params, .
             remedy = nearest(axis, kind.Point.model_fields, noun=f"axes of {experiment.kind}")
             place.problem(["matrix", axis], "is not an axis of this kind", remedy)
             continue
+        seen = [json.dumps(value, sort_keys=True) for value in values]
         for index, value in enumerate(values):
+            if seen[index] in seen[:index]:
+                place.problem(["matrix", axis, str(index)], f"{value!r} is given twice", "a point is measured once")
             for detail in _errors(kind.Point, {axis: value}):
                 if detail["loc"][:1] == (axis,):  # the other axes are not given here
                     place.problem(["matrix", axis, str(index)], *_explain(detail, kind.Point))
@@ -181,30 +207,10 @@ def _metrics(kind: Kind, experiment: Experiment, place: Place) -> None:
 def _uses(experiment: Experiment, day: Day, place: Place) -> None:
     made = {d.path for d in day.deliverables if d.made_by != "reference"}
     for index, name in enumerate(experiment.uses):
-        if name not in made and not (day.folder / name).is_file():
+        if leaves(name):
+            place.problem(["uses", str(index)], f"'{name}' leaves the day's folder", "name a file inside it")
+        elif (day.folder / name).is_symlink():
+            place.problem(["uses", str(index)], f"'{name}' is a symlink", "put the file itself into the day's folder")
+        elif name not in made and not (day.folder / name).is_file():
             files = [path.name for path in day.folder.iterdir() if path.name != "day.yaml"]
             place.problem(["uses", str(index)], f"the day has no file '{name}'", nearest(name, files, noun="files"))
-
-
-@functools.cache
-def source(module: str) -> tuple[Path, ...]:
-    """A kind's own code: its module and the modules of its package that it imports, directly or not."""
-    package, seen, queue = module.rpartition(".")[0], dict[str, Path](), [module]
-    code = Path(__file__).resolve().parent.parent
-    while queue:
-        name = queue.pop()
-        file = code / (name.replace(".", "/") + ".py")
-        if name not in seen and file.is_file():
-            seen[name] = file
-            if package != "tasks":  # what lies beside the domains (tasks.api) is nobody's own
-                queue += [found for found in _imports(file) if found.startswith(package + ".")]
-    return tuple(seen[name] for name in sorted(seen))
-
-
-def _imports(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)

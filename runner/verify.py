@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from runner import environments, execute, spec, store
-from runner.jobs import Proof, source
+from runner.jobs import Proof
 from runner.preflight import Lack, Machine, lacks, module_lacks
 from runner.request import Request
+from runner.source import source
 from tasks.api import Check, Needs, Params
 
 LIMITS = execute.Limits(timeout_s=300, memory_gb=16)
