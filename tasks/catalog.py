@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from tasks import rehearsal
 from tasks.api import Check, Kind
+from tasks.chaos import chaos
 from tasks.checks import (
     architecture_svg,
     bert_onnx,
+    hpa_manifest,
     redis_client,
     report_numbers,
     resume_bullets,
@@ -22,7 +24,7 @@ from tasks.kubernetes import autoscale
 from tasks.observability import dashboard, metrics_stack
 from tasks.onnx import export as onnx_export
 from tasks.onnx import infer as onnx_infer
-from tasks.traffic import cache_proxy
+from tasks.traffic import cache_proxy, soak
 from tasks.triton import bert_serve as triton_bert
 from tasks.triton import colocation as triton_colocation
 from tasks.triton import ensemble as triton_ensemble
@@ -33,6 +35,7 @@ from tasks.triton import stages as triton_stages
 KINDS: dict[str, Kind] = {
     "autoscale": autoscale,
     "cache_proxy": cache_proxy,
+    "chaos": chaos,
     "dashboard": dashboard,
     "document": document,
     "engine_build": engine_build,
@@ -41,6 +44,7 @@ KINDS: dict[str, Kind] = {
     "onnx_infer": onnx_infer,
     "rehearsal": rehearsal,
     "triton_bert": triton_bert,
+    "soak": soak,
     "triton_colocation": triton_colocation,
     "triton_ensemble": triton_ensemble,
     "triton_instances": triton_instances,
@@ -51,6 +55,7 @@ KINDS: dict[str, Kind] = {
 CHECKS: dict[str, Check] = {
     "architecture_svg": architecture_svg,
     "bert_onnx": bert_onnx,
+    "hpa_manifest": hpa_manifest,
     "redis_client": redis_client,
     "report_numbers": report_numbers,
     "resume_bullets": resume_bullets,

@@ -87,7 +87,7 @@ def phases(params: Params) -> Phases:
 
 def plant(params: Params, scaler: Autoscaler, ctx: api.Context) -> AbstractContextManager[Plant]:
     if ctx.backend == CLUSTER:
-        return cluster_plant.applied(ctx.day / params.manifest, scaler.deployment, ctx.scratch)
+        return cluster_plant.applied(ctx.day / params.manifest, ctx.scratch)
     return serve_plant.started(
         ctx.scratch, scaler.bounds.most, params.layers, params.decides, params.sync_s, params.time_scale
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +62,10 @@ class Answers:
 
 
 @contextmanager
-def load(target: Target, phases: Sequence[tuple[float, float]], out: Path, seed: int) -> Iterator[None]:
+def load(target: Target, phases: Sequence[tuple[float, float]], out: Path, seed: int) -> Iterator[Callable[[], None]]:
     """Offer each `(seconds, qps)` in turn, from the moment the block begins; it ends when all is answered or timed out.
 
-    Read the result with `answers(out)` afterwards.
+    Read the result with `answers(out)` afterwards. The block gets a function that ends the load early.
     """
     job = {"url": target.url, "body": target.body, "phases": phases, "out": str(out), "seed": seed}
     process = subprocess.Popen(
@@ -78,7 +78,7 @@ def load(target: Target, phases: Sequence[tuple[float, float]], out: Path, seed:
         process.stdin.write(json.dumps(job).encode())
         process.stdin.close()
         process.stdout.readline()  # the first request is due
-        yield
+        yield process.terminate
         process.wait(sum(seconds for seconds, _ in phases) + 2 * client.TIMEOUT_S)
     finally:
         process.kill()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -28,10 +29,11 @@ def arrivals(phases: Sequence[tuple[float, float]], seed: int) -> list[float]:
 
 
 async def offer(url: str, body: str, due: Sequence[float]) -> list[tuple[float, float, float]]:
-    """Send every request when it is due; (due, latency, status) of each."""
+    """Send every request when it is due, or until SIGTERM; (due, latency, status) of each."""
     import aiohttp
 
-    loop = asyncio.get_running_loop()
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
     seen: list[tuple[float, float, float]] = []
 
     async def one(number: int, moment: float) -> None:
@@ -55,6 +57,8 @@ async def offer(url: str, body: str, due: Sequence[float]) -> list[tuple[float, 
             for number, moment in enumerate(due):
                 if (early := started + moment - loop.time()) > 0:
                     await asyncio.sleep(early)
+                if stopped.is_set():
+                    break
                 group.create_task(one(number, moment))
     return seen
 
