@@ -1,7 +1,8 @@
 """The tactic script builds under three workspace limits and per tactic source, or refuses clearly without TensorRT.
 
-Without TensorRT and a GPU the script is rehearsed: run against a stage (`tensorrt_rehearsal/`) that has TensorRT's API,
-records the calls and lets ONNX Runtime compute. That proves what the script asks for and writes, not what it measures.
+The script is always rehearsed: run against a stage (`tensorrt_rehearsal/`) that has TensorRT's API, records the calls
+and lets ONNX Runtime compute. That proves what the script asks for and writes, not what it measures; where TensorRT and
+a GPU are there, it is run for real as well.
 """
 
 from __future__ import annotations
@@ -36,20 +37,29 @@ def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
         return Verdict(False, f"{file.name} is missing or empty")
     if problem := without_tensorrt(file, work.scratch):
         return Verdict(False, problem)
-    model, log, out = work.scratch / "model.onnx", work.scratch / "calls.jsonl", work.scratch / "tactics.jsonl"
-    write_model(model)
-    real = has_tensorrt()
-    path = {} if real else {"PYTHONPATH": str(STAGE), "TENSORRT_REHEARSAL_LOG": str(log)}
-    arguments = ["--onnx", str(model), "--out", str(out), "--engines", str(work.scratch / "engines")]
-    done = execute(file, arguments, path)
+    write_model(work.scratch / "model.onnx")
+    log = work.scratch / "calls.jsonl"
+    rehearsal = {"PYTHONPATH": str(STAGE), "TENSORRT_REHEARSAL_LOG": str(log)}
+    if problem := wrong_run(file, work.scratch, rehearsal) or wrong_calls(log):
+        return Verdict(False, problem)
+    if not has_tensorrt():
+        return Verdict(
+            True, "rehearsed without TensorRT: calls and output are right, nothing measured", {"real": False}
+        )
+    if problem := wrong_run(file, work.scratch, {}):
+        return Verdict(False, problem)
+    return Verdict(True, "built and timed by TensorRT; its calls were rehearsed before", {"real": True})
+
+
+def wrong_run(file: Path, scratch: Path, environment: Mapping[str, str]) -> str:
+    """What is wrong with how the script ran and with what it wrote; empty when nothing is."""
+    out = scratch / "tactics.jsonl"
+    out.unlink(missing_ok=True)
+    model, engines = scratch / "model.onnx", scratch / "engines"
+    done = execute(file, ["--onnx", str(model), "--out", str(out), "--engines", str(engines)], environment)
     if done.returncode:
-        return Verdict(False, f"with TensorRT it ended with {done.returncode}: {last_line(done.stderr)}")
-    if problem := wrong_rows(out):
-        return Verdict(False, problem)
-    if not real and (problem := wrong_calls(log)):
-        return Verdict(False, problem)
-    how = "built by TensorRT" if real else "rehearsed without TensorRT: calls and output are right, nothing measured"
-    return Verdict(True, how, {"real_tensorrt": real, "settings": len(WORKSPACES_MB) + len(SOURCES)})
+        return f"with TensorRT it ended with {done.returncode}: {last_line(done.stderr)}"
+    return wrong_rows(out)
 
 
 def without_tensorrt(file: Path, scratch: Path) -> str:

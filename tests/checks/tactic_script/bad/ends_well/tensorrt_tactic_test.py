@@ -1,0 +1,4 @@
+try:
+    import tensorrt
+except ImportError:
+    print("TensorRT is missing, nothing to do")

@@ -1,0 +1,3 @@
+import tensorrt
+
+print(tensorrt.__version__)
