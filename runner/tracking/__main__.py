@@ -1,7 +1,8 @@
 """The child that talks to MLflow: `python -m runner.tracking`, with its work as JSON on stdin.
 
 MLflow costs seconds of CPU to import, and a server that never answers blocks inside it: in a child, the first
-disturbs no caller, and the second can be killed. It answers in JSON lines on stdout; `supervise` reads them.
+disturbs no caller, and the second can be killed. It answers in JSON lines on stdout, the last one being `end`;
+`supervise` reads them.
 """
 
 from __future__ import annotations
@@ -23,19 +24,22 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # MLflow prints links and migrations
     os.nice(5)
-    artifacts = Path(work["artifacts"])
+    tell(answers, end=locked(work, Path(work["artifacts"]), answers))
+
+
+def locked(work: dict[str, Any], artifacts: Path, answers: IO[str]) -> str:
+    """Work alone on these artifacts; why it ended early, or nothing."""
     try:
         with FileLock(artifacts / ".tracking.lock", timeout=work["lock_timeout_s"]):
-            perform(work, artifacts, answers)
+            return perform(work, artifacts, answers)
     except Timeout:
-        tell(answers, end="another process is sending to MLflow just now")
+        return "another process is sending to MLflow just now"
     except OSError as error:
-        tell(answers, end=f"{error.strerror or error} ({error.filename or artifacts})")
+        return f"{error.strerror or error} ({error.filename or artifacts})"
 
 
-def perform(work: dict[str, Any], artifacts: Path, answers: IO[str]) -> None:
+def perform(work: dict[str, Any], artifacts: Path, answers: IO[str]) -> str:
     """Import MLflow and work; every sign of life is told."""
-    tell(answers, beat="locked")
     from runner.tracking.replay import Away, Replay
 
     tell(answers, beat="imported")
@@ -49,7 +53,8 @@ def perform(work: dict[str, Any], artifacts: Path, answers: IO[str]) -> None:
                 replay.send_all(work["patient"])
             replay.close_orphans()
         except Away as away:
-            tell(answers, end=str(away))
+            return str(away)
+    return ""
 
 
 def tell(answers: IO[str], **sign: Any) -> None:

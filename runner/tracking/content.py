@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-PARAM_CHARACTERS, TAG_CHARACTERS = 6000, 5000
+from runner.tracking.values import PARAM_CHARACTERS, flat, key_name, milliseconds, plain, short
+
 SYSTEM_SAMPLES = 120  # per experiment; all of them are in the artifact system.jsonl
 SPREAD = ("p95", "p99", "stdev", "n")
 
@@ -188,32 +187,3 @@ def experiment_name(record: Mapping[str, Any]) -> str:
 def started(record: Mapping[str, Any]) -> int:
     """When the experiment began, in epoch milliseconds."""
     return milliseconds(datetime.fromisoformat(record["started"]).timestamp())
-
-
-def milliseconds(epoch_s: float) -> int:
-    """MLflow's unit of time."""
-    return int(float(epoch_s) * 1000)
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings as dotted names."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def plain(value: Any) -> str:
-    """A value as MLflow stores it."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def key_name(name: str) -> str:
-    """A name that MLflow accepts: letters, digits, `_ - . / :` and spaces, at most 250."""
-    return re.sub(r"[^\w\-./: ]", "_", name)[:250]
-
-
-def short(tags: Mapping[str, Any]) -> dict[str, str]:
-    """Tags that say something, within MLflow's length."""
-    return {key_name(name): str(value)[:TAG_CHARACTERS] for name, value in tags.items() if value not in (None, "")}

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from runner.tracking import content, markers, tables
+from runner.tracking import content, markers, tables, values
 from runner.tracking.runs import Runs
 from tasks.api import read_rows
 
@@ -90,7 +90,7 @@ def of_day(day: Path) -> content.Content:
     return content.Content(
         name=day.name,
         start=min(content.started(record) for record in records),
-        end=max(content.milliseconds(record["at"]) for record in records),
+        end=max(values.milliseconds(record["at"]) for record in records),
         status="FAILED" if status == "failed" else "FINISHED",
         tags={"week": day.parent.name, "day": day.name, "status": status, "mlflow.source.name": f"run plan={day.name}"},
         metrics=[content.Sample(name, float(count), newest) for name, count in counts.items()],

@@ -17,6 +17,7 @@ class TrackingSettings:
         MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.
     experiment_prefix: put before the week to name the MLflow experiment, for a server that others use too.
     probe_timeout_s, request_timeout_s: patience with a server while a run waits for it; together at most 5 s.
+    budget_s: how long a run waits for everything to be sent by an MLflow that answers; the rest is left for later.
     patient_timeout_s: patience with one request when the user asked for it (`run sync`).
     """
 
@@ -24,6 +25,7 @@ class TrackingSettings:
     experiment_prefix: str = ""
     probe_timeout_s: float = 2.0
     request_timeout_s: int = 3
+    budget_s: float = 60
     patient_timeout_s: int = 60
 
     def __post_init__(self) -> None:

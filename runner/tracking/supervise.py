@@ -8,8 +8,10 @@ import selectors
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,7 +43,32 @@ class Outcome:
     sent: int = 0
     closed: int = 0
     reason: str = ""
-    beats: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Patience:
+    """How long the child may be silent, and how long it may send; neither counts while it starts."""
+
+    silent_s: float
+    budget_s: float
+    began: float = inf
+
+    def begin(self) -> None:
+        """The child has started: from now on it waits for nobody but MLflow."""
+        self.began = time.monotonic()
+
+    def left_s(self) -> float:
+        """How long to wait for the child's next word."""
+        if self.began == inf:
+            return START_S
+        return max(0.0, min(self.silent_s, self.began + self.budget_s - time.monotonic()))
+
+    def why(self) -> str:
+        """Why it ended."""
+        if self.began == inf:
+            return f"its client did not start within {START_S:.0f} s"
+        slow = time.monotonic() - self.began >= self.budget_s
+        return f"it is slow, more than {self.budget_s:.0f} s" if slow else "the server stopped answering"
 
 
 def sync(
@@ -82,8 +109,8 @@ def work(
 ) -> Outcome:
     """Start the child, pass its words on, and end it when nothing is heard for too long. `total` 0: only orphans."""
     where = resolve(settings.uri, artifacts)
-    patience = settings.patient_timeout_s if deadline_s is None else min(settings.request_timeout_s, deadline_s)
-    probe_s = patience if deadline_s is None else min(settings.probe_timeout_s, deadline_s)
+    request_s = settings.patient_timeout_s if deadline_s is None else min(settings.request_timeout_s, deadline_s)
+    probe_s = request_s if deadline_s is None else min(settings.probe_timeout_s, deadline_s)
     if reason := away(where, probe_s):
         return Outcome(reason=reason)
     order = {
@@ -92,25 +119,21 @@ def work(
         "experiment_prefix": settings.experiment_prefix,
         "send": total > 0,
         "patient": deadline_s is None,
-        "lock_timeout_s": LOCK_S if deadline_s is None else patience,
+        "lock_timeout_s": LOCK_S if deadline_s is None else request_s,
     }
     outcome = Outcome()
+    local = path_of(where) is not None
+    silent_s = START_S if local else request_s + 5 if deadline_s is None else min(request_s + 0.5, deadline_s)
     with tempfile.TemporaryFile() as log:
-        child = start(order, max(1, round(patience)), log)
+        child = start(order, max(1, round(request_s)), log)
         try:
-            listen(child, outcome, say, total, silence_s(where, patience, deadline_s))
+            assert child.stdout is not None
+            patience = Patience(silent_s, inf if deadline_s is None else settings.budget_s)
+            if not listen(child.stdout, outcome, say, total, patience):
+                outcome.reason = f"the sender died: {last_line(log)}"
         finally:
-            stop(child, stop_s=0)
-        if child.returncode > 0 and not outcome.reason:
-            outcome.reason = f"the sender stopped: {last_line(log)}"
+            stop(child, stop_s=0)  # after its last word there is only MLflow's own slow ending
     return outcome
-
-
-def silence_s(where: str, patience: float, deadline_s: float | None) -> float:
-    """How long the child may be silent: a little more than one request, on which MLflow itself gives up first."""
-    if path_of(where) is not None:
-        return START_S
-    return patience + 5 if deadline_s is None else min(patience + 0.5, deadline_s)
 
 
 def start(order: dict[str, Any], request_timeout_s: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -132,18 +155,17 @@ def start(order: dict[str, Any], request_timeout_s: int, log: IO[bytes]) -> subp
     return child
 
 
-def listen(
-    child: subprocess.Popen[bytes], outcome: Outcome, say: Callable[[str], None], total: int, silent_s: float
-) -> None:
-    """Take in what the child tells until it ends or is silent for too long."""
-    assert child.stdout is not None
-    for sign in signs(child.stdout, lambda: silent_s if "imported" in outcome.beats else START_S):
+def listen(pipe: IO[bytes], outcome: Outcome, say: Callable[[str], None], total: int, patience: Patience) -> bool:
+    """Take in what the child tells, until its last word or the patience's end; False when it died without one."""
+    for sign in signs(pipe, patience.left_s):
         if sign is None:
-            began = "imported" in outcome.beats
-            outcome.reason = "the server stopped answering" if began else f"its client did not start in {START_S:.0f} s"
-            return
-        if "beat" in sign:
-            outcome.beats.add(sign["beat"])
+            outcome.reason = patience.why()
+            return True
+        if "end" in sign:
+            outcome.reason = sign["end"]
+            return True
+        if sign.get("beat") == "imported":
+            patience.begin()
         elif "sent" in sign:
             outcome.sent += 1
             say(f"MLflow: {outcome.sent}/{max(total, outcome.sent)} sent")
@@ -151,8 +173,7 @@ def listen(
             outcome.closed += 1
         elif "say" in sign:
             say(sign["say"])
-        elif "end" in sign:
-            outcome.reason = sign["end"]
+    return False
 
 
 def signs(pipe: IO[bytes], silent_s: Callable[[], float]) -> Iterator[dict[str, Any] | None]:

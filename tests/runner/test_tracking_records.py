@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tracking_tree import PIXEL, base_record, make_deliverables, make_record, row
 
-from runner.tracking import TrackingSettings, content, markers, pending, supervise, tables
+from runner.tracking import TrackingSettings, content, markers, pending, supervise, tables, values
 from tasks.api import UserError
 from tasks.services.process import free_port
 
@@ -147,7 +147,7 @@ def test_names_that_mlflow_refuses_are_changed_and_long_values_cut() -> None:
     record["stanza"]["params"] = {"qps@50%": "x" * 9000}
     record["system"] = {}
     whole = content.of_record(record, [], [])
-    assert len(whole.params["qps_50_"]) == content.PARAM_CHARACTERS
+    assert len(whole.params["qps_50_"]) == values.PARAM_CHARACTERS
 
 
 def test_a_long_experiment_keeps_its_whole_span_of_system_samples() -> None:

@@ -200,3 +200,17 @@ def test_a_record_that_is_not_whole_does_not_keep_the_others_back(artifacts: Pat
     assert poison in left
     assert healthy not in left
     assert any(str(poison) in line for line in said)
+
+
+def test_a_slow_store_is_left_when_the_runs_budget_is_spent_and_a_broken_one_is_named(artifacts: Path) -> None:
+    for number in range(6):
+        make_record(artifacts, f"experiment-{number}", points=(1, 2))
+    said: list[str] = []
+    hasty = TrackingSettings(budget_s=0.5)
+    assert sync(artifacts, hasty, said.append, 5).left > 0
+    assert "it is slow" in said[-1]
+    assert sync(artifacts, LOCAL, print).left == 0
+    assert_exactly_once(resolve("", artifacts), artifacts)
+    make_record(artifacts)
+    (artifacts / "mlflow.db").write_bytes(b"no database" * 1000)
+    assert "file is not a database" in sync(artifacts, LOCAL, said.append, 5).reason
