@@ -112,7 +112,7 @@ def published(records: Sequence[Record], lang: str) -> str:
             each["figure"],
             stored.said(each["hardware"], lang),
             each["source"],
-            f"`{each['experiment']}` {tables.main_result(by_name[each['experiment']], lang)}",
+            f"`{each['experiment']}` {tables.main_result(by_name[each['experiment']], lang, each['metric'])}",
             tables.badge(stored.label(by_name[each["experiment"]], lang)),
         ]
         for each in parameters(records, "published")

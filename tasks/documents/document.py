@@ -45,6 +45,7 @@ class Published(api.Params):
     """A figure that somebody else published, shown beside ours with its hardware and never as a bar to pass."""
 
     experiment: str = Field(pattern=r"^day\d+/[\w.-]+$")
+    metric: str  # of ours, the one that can stand beside the published figure
     what: Both
     figure: str
     hardware: Both

@@ -113,9 +113,9 @@ def summary(records: Sequence[Record], titles: dict[str, str], lang: str = "en")
     return Table(header, [False] * 4, rows)
 
 
-def main_result(record: Record, lang: str = "en") -> str:
-    """The first metric and its values: `replicas: 100 → 1 · 250 → 2`."""
-    metric = next(iter(stored.metrics(record)), "")
+def main_result(record: Record, lang: str = "en", metric: str = "") -> str:
+    """A metric (the first if none is named) and its values: `replicas: 100 → 1 · 250 → 2`."""
+    metric = metric or next(iter(stored.metrics(record)), "")
     found = values(record, metric, lang)
     return f"{heading(metric, lang)}{WORDS[lang]['colon']}{found}" if found else ""
 
