@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -79,13 +79,14 @@ def drill(params: Params, point: Point, fleet: Fleet, ctx: api.Context) -> None:
         stop()
     answers = open_load.answers(out)
     latency = answers.latency_ms()
-    p50, p95, p99 = np.percentile(recoveries, [50, 95, 99])
-    recovered = api.Spread(len(recoveries), float(p50), float(p95), float(p99), float(np.std(recoveries)))
+    times: Any = np.array(recoveries)
+    p50, p95, p99 = np.percentile(times, [50, 95, 99])
+    recovered = api.Spread(len(recoveries), float(p50), float(p95), float(p99), float(times.std()))
     ctx.record(
         point,
         {"recovery_s": recovered.p50, "error_rate_pct": answers.error_pct(), "latency_p99_ms": latency.p99},
         {
-            "recovery_s": api.Spread(len(recoveries), p50, p95, p99, float(np.std(recoveries))),
+            "recovery_s": recovered,
             "latency_p99_ms": latency,
         },
         f"{len(answers.status)} requests, {int((answers.status != 200).sum())} failed",

@@ -77,7 +77,7 @@ def wanted(
     assumed = 0.0 if ratio > 1 else assumed_low
     filled = known if assumed is None else [assumed if sample is None else sample for sample in samples]
     damped = sum(filled) / len(filled) / target
-    if abs(damped - 1) <= tolerance or (damped - 1) * (ratio - 1) < 0:
+    if round(abs(damped - 1), 9) <= tolerance or (damped - 1) * (ratio - 1) < 0:
         return current
     replicas = ceiling(damped * len(filled))
     return current if (replicas - current) * (damped - 1) < 0 else replicas

@@ -63,7 +63,9 @@ def applied(file: Path, scratch: Path) -> Iterator[Deployment]:
     kubectl("create", "namespace", namespace)
     try:
         kubectl("--namespace", namespace, "apply", f"--filename={file}")
-        name = kubectl("--namespace", namespace, "get", "deployment", "--output=jsonpath={.items[0].metadata.name}")
+        name = kubectl(
+            "--namespace", namespace, "get", "deployment", "--output=jsonpath={.items[0].metadata.name}"
+        ).strip()
         proxy = ["kubectl", "proxy", f"--port={port}", f"--address={LOOPBACK}"]
         with serve(proxy, log=scratch / "kubectl-proxy.log", ready=lambda: answers(port)):
             service = f"http://{LOOPBACK}:{port}/api/v1/namespaces/{namespace}/services/{name}:http/proxy"
