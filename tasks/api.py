@@ -28,7 +28,7 @@ class UserError(Exception):
 class Params(BaseModel):
     """Base of every `Params` and `Point`: strict types, no unknown keys, immutable."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Needs:
     gpu_models: int = 1  # how many *different* GPU models
     cluster: bool = False  # a reachable Kubernetes cluster
     memory_gb: float = 0.5
+    settings: tuple[str, ...] = ()  # groups of conf/ that the measurement depends on ("model", "machine")
 
     @property
     def tier(self) -> str:
@@ -141,12 +142,20 @@ class Context(Workspace):
         print(message, flush=True)
 
 
+AnyParams = type[Params]
+
+
 class Kind(Protocol):
     """One way of measuring. `METRICS` maps every metric the kind can record to its meaning; units are in the name."""
 
-    Params: type[Params]
-    Point: type[Params]
-    METRICS: Mapping[str, str]
+    @property
+    def __name__(self) -> str: ...  # a kind is a module
+    @property
+    def Params(self) -> AnyParams: ...
+    @property
+    def Point(self) -> AnyParams: ...
+    @property
+    def METRICS(self) -> Mapping[str, str]: ...
 
     def needs(self, params: Any) -> Sequence[Needs]: ...
 
@@ -156,7 +165,10 @@ class Kind(Protocol):
 class Check(Protocol):
     """One way of proving a deliverable by what it does."""
 
-    Params: type[Params]
+    @property
+    def __name__(self) -> str: ...  # a checker is a module
+    @property
+    def Params(self) -> AnyParams: ...
 
     def needs(self, params: Any) -> Needs: ...
 
