@@ -34,7 +34,8 @@ def run(root: Path, argv: list[str]) -> int:
 
     argv, chosen = overrides.checked(root, argv)
     plans = ConfigStore.instance()
-    for name in names(root):
+    asks = any(word.startswith("-") for word in argv)  # Hydra's help and completion list every plan
+    for name in names(root) if asks else chosen:
         plans.store(group="plan", name=name, node=_loaded(root, name) if name in chosen else {})
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own mistakes come here instead of being printed
     try:

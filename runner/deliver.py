@@ -74,8 +74,10 @@ def write(day: Day, root: Path, lang: str, *, only_outdated: bool = False) -> li
     if not only_outdated or _outdated(place / f"report_{day.id}{suffix}.md", _sources(day, root)):
         written.append(report.write_day(day, place / "experiments", place, lang))
     weekly = [d.path for d in day.deliverables if d.made_by == "weekly_report"]
+    if not weekly:
+        return written
     sources = [*_week_records(day.week, root), *_sources(day, root)]
-    if weekly and not (only_outdated and not any(_outdated(place / path, sources) for path in weekly)):
+    if not only_outdated or any(_outdated(place / path, sources) for path in weekly):
         days = build(load(root, day.week), root).days
         written += report.write_week(day.week, days, store.week_dir(root, day.week), lang)
     return written

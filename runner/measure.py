@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import environments, execute, records, spec, store, workspace
+from runner import environments, execute, parsed, records, spec, store, workspace
 from runner.jobs import Job
-from runner.plan import day_folders, load
+from runner.plan import day_folders
 from runner.preflight import Machine
 from runner.request import Request
 from tasks.api import Needs
@@ -55,8 +55,9 @@ def target(job: Job, needs: Needs, request: Request) -> Target:
 
 def day_records(day: str, root: Path) -> list[Path]:
     """The record files that a day's experiments have or will have."""
-    raw, week = load(root, day)["days"][day], day_folders(root)[day].parent.name
-    return [store.experiment_dir(root, week, day, name) / "record.json" for name in raw["experiments"]]
+    folder = day_folders(root)[day]
+    raw = parsed.cached(folder / "day.yaml", root)
+    return [store.experiment_dir(root, folder.parent.name, day, name) / "record.json" for name in raw["experiments"]]
 
 
 def done(job: Job, needs: Needs, request: Request) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,14 +74,29 @@ class Plan(NamedTuple):
 
 def day_folders(root: Path) -> dict[str, Path]:
     """Every day's folder by id, in order: `day18` → plans/week03/day18."""
-    weeks = sorted(path for path in (root / "plans").glob("week[0-9]*") if path.is_dir())
-    days = [day for week in weeks for day in sorted(week.glob("day[0-9]*"), key=lambda d: (len(d.name), d.name))]
-    return {day.name: day for day in days}
+    plans, days = root / "plans", dict[str, Path]()
+    for week in sorted(_numbered(plans, "week")):
+        folder = plans / week
+        days |= {day: folder / day for day in sorted(_numbered(folder, "day"), key=lambda name: (len(name), name))}
+    return days
+
+
+def _numbered(folder: Path, word: str) -> list[str]:
+    """The folders in it that are named word + number."""
+    try:
+        with os.scandir(folder) as found:
+            names = [entry.name for entry in found if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    return [name for name in names if name.startswith(word) and name[len(word) : len(word) + 1].isdigit()]
 
 
 def names(root: Path) -> list[str]:
     """What `plan=` may name."""
-    days = day_folders(root)
+    return _names(day_folders(root))
+
+
+def _names(days: Mapping[str, Path]) -> list[str]:
     return [*sorted({folder.parent.name for folder in days.values()}), *days, "all"]
 
 
@@ -97,7 +113,7 @@ def load_sound(root: Path, name: str) -> tuple[dict[str, Any], list[Problem]]:
     days = day_folders(root)
     if not days:
         raise mistake("there is no plan", where=str(root / "plans"), remedy="a day is plans/weekNN/dayNN/day.yaml")
-    if name not in (known := names(root)):
+    if name not in (known := _names(days)):
         raise mistake(f"no plan '{name}'", where="command line", key="plan", remedy=nearest(name, known, noun="plans"))
     chosen = {day: path for day, path in days.items() if name in ("all", day, path.parent.name)}
     problems: list[Problem] = []
