@@ -25,7 +25,7 @@ class TrackingSettings:
     experiment_prefix: str = ""
     probe_timeout_s: float = 2.0
     request_timeout_s: int = 3
-    budget_s: float = 60
+    budget_s: float = 120
     patient_timeout_s: int = 60
 
     def __post_init__(self) -> None:
