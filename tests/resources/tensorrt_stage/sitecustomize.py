@@ -1,0 +1,32 @@
+"""Gives the engines host memory instead of a GPU's, in every process of a test that rehearses TensorRT."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+from tasks.engines import cuda
+
+MODELS = ["GPU of one model", "GPU of another model"]
+current = [0]
+
+
+def place(array):
+    import torch
+
+    return torch.from_numpy(array.copy())
+
+
+def empty(shape):
+    import torch
+
+    return torch.empty(shape)
+
+
+def on(index):
+    current[0] = index
+    return nullcontext()
+
+
+cuda.place, cuda.empty, cuda.on = place, empty, on
+cuda.stream = lambda: SimpleNamespace(cuda_stream=0, synchronize=lambda: None)
+cuda.name = lambda: MODELS[current[0]]
+cuda.other_model = lambda index: 1

@@ -1,0 +1,138 @@
+"""The small BERT: its task, its cache, its ONNX file, its batches in Triton."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks.api import UserError
+from tasks.models import bert, cache, reviews
+
+ROOT = Path(__file__).parents[2]
+CHECKS = ROOT / "tests/checks"
+ONNX = CHECKS / "bert_onnx/good/small/bert.onnx"
+CASES = sorted(file.parent for file in CHECKS.glob("bert_onnx/*/*/case.yaml"))
+
+RunKind = Callable[..., tuple[list[dict[str, Any]], Path]]
+RunCheck = Callable[..., dict[str, Any]]
+
+
+def words(texts: reviews.Texts, row: int) -> list[str]:
+    return [reviews.WORDS[index] for index in texts.ids[row] if index != reviews.PAD]
+
+
+def read(text: list[str]) -> str:
+    """The label of a text by a reading of its own: opinion words, turned round after `not` or `never`."""
+    balance = 0
+    for clause in " ".join(text).split("."):
+        found = clause.split()
+        good, bad = set(found) & set(reviews.GOOD), set(found) & set(reviews.BAD)
+        turned = -1 if {"not", "never"} & set(found) else 1
+        balance += turned * (len(good) - len(bad))
+    return "balanced" if balance == 0 else "positive" if balance > 0 else "negative"
+
+
+def test_labels_are_what_the_texts_say() -> None:
+    texts = reviews.texts(300, 32, seed=5, test=True)
+    assert [reviews.LABELS[label] for label in texts.labels] == [read(words(texts, row)) for row in range(300)]
+    counts = [int((texts.labels == label).sum()) for label in range(3)]
+    assert min(counts) > 60, "no class can be guessed"
+
+
+def test_the_same_seed_gives_the_same_texts_and_none_is_in_both_parts() -> None:
+    one, again = (reviews.texts(200, 32, seed=5, test=False) for _ in range(2))
+    assert (one.ids == again.ids).all()
+    held_out = reviews.texts(200, 32, seed=5, test=True)
+    assert not {tuple(row) for row in one.ids.tolist()} & {tuple(row) for row in held_out.ids.tolist()}
+
+
+def test_long_texts_fill_their_length() -> None:
+    texts = reviews.texts(4, 512, seed=1, test=True, full=True)
+    assert texts.ids.shape == (4, 512)
+    assert texts.mask.sum(axis=1).min() > 500
+    assert len(reviews.WORDS) <= bert.Encoder().vocab
+
+
+def test_a_killed_maker_leaves_no_model_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def dies(stage: Path) -> None:
+        (stage / "model").write_text("half", encoding="utf-8")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.obtain("m", dies)
+    assert list(cache.folder().iterdir()) == []
+    assert (cache.obtain("m", lambda stage: (stage / "model").touch()) / "model").exists()
+    cache.obtain("m", dies)  # it is there: nobody makes it again
+
+
+def test_of_two_makers_the_later_one_takes_the_earlier_ones_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def overtaken(stage: Path) -> None:
+        (stage / "by").write_text("second", encoding="utf-8")
+        first = cache.folder() / "m"
+        first.mkdir()
+        (first / "by").write_text("first", encoding="utf-8")
+
+    assert (cache.obtain("m", overtaken) / "by").read_text(encoding="utf-8") == "first"
+    assert [folder.name for folder in cache.folder().iterdir()] == ["m"]
+
+
+def test_another_shape_is_another_model() -> None:
+    assert cache.key({"layers": 2}, [reviews]) != cache.key({"layers": 3}, [reviews])
+    assert cache.key({}, [reviews]) != cache.key({}, [bert])
+
+
+def test_a_model_without_an_encoder_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="model 'vast' has no encoder"):
+        bert.encoder({"model": {"id": "vast"}})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}-{case.name}")
+def test_onnx_check_tells_good_from_bad_and_says_why(case: Path, run_check: RunCheck) -> None:
+    said = yaml.safe_load((case / "case.yaml").read_text(encoding="utf-8"))
+    verdict = run_check("bert_onnx", case / said["file"], said["params"])
+    assert verdict["ok"] == (case.parent.name == "good"), verdict["message"]
+    assert said.get("says", "") in verdict["message"]
+
+
+@pytest.mark.slow
+def test_batches_in_triton_are_right_and_larger_ones_take_longer(run_kind: RunKind) -> None:
+    points = [{"batch": 1}, {"batch": 16}]
+    rows, _ = run_kind("triton_bert", {"window_ms": 200}, points, {"bert.onnx": ONNX})
+    one, sixteen = (row["metrics"] for row in rows)
+    assert max(one["max_abs_error"], sixteen["max_abs_error"]) <= 1e-4
+    assert sixteen["throughput_samples_s"] > one["throughput_samples_s"]
+    assert all(row["spread"]["latency_p50_ms"]["n"] > 5 for row in rows)
+
+
+@pytest.mark.slow
+def test_triton_without_the_days_file_says_what_to_do(run_kind: RunKind) -> None:
+    with pytest.raises(AssertionError, match="run the experiment that exports it first"):
+        run_kind("triton_bert", {}, [{}])
+
+
+@pytest.mark.slow
+def test_trained_bert_is_exported_and_stands_in_openvino(run_kind: RunKind) -> None:
+    rows, out = run_kind("onnx_export", {"budget_s": 0.2}, [{"model": "bert"}])
+    [exported] = rows
+    assert exported["metrics"]["max_abs_error"] <= 1e-4
+    assert exported["metrics"]["accuracy"] > 0.8, "it has really learnt to read: guessing gives 0.34"
+    assert "not random" in exported["note"]
+    file = out.parent / "day" / "bert.onnx"
+    params = {"measure": "precisions", "file": "bert.onnx", "budget_s": 0.2, "calibration_texts": 50}
+    rows, _ = run_kind("engine_build", params, [{"precision": "fp16"}, {"precision": "int8"}], {"bert.onnx": file})
+    half, eight = (row for row in rows if "precision" in row["point"])
+    assert "ran in i8" in eight["note"]
+    assert eight["metrics"]["output_cosine"] > 0.99
+    assert eight["metrics"]["engine_size_mb"] < half["metrics"]["engine_size_mb"]
+    assert abs(eight["metrics"]["accuracy"] - eight["metrics"]["accuracy_fp32"]) < 0.05
