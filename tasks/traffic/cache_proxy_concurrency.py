@@ -16,6 +16,7 @@ from tasks.traffic import cache_proxy_load as load
 from tasks.traffic.cache_proxy_params import Params, Point
 
 MODEL = "answers"
+KEPT_S = 3600.0  # no entry may expire while it is asked for
 PATIENCE_S = 60.0  # nobody may give up waiting: a timed-out look-up would ask Triton and spoil the figures
 RAW_REQUESTS = 40_000  # a second or more: opening the connections must not count for much
 OTHER_FILES = 300  # descriptors beside the connections
@@ -50,7 +51,7 @@ async def storm(
     ctx: api.Context, params: Params, point: Point, client_class: Any, server: cached_triton.Answers, store: redis.Redis
 ) -> None:
     client = client_class(
-        server.triton.grpc, store.url, model=MODEL, ttl_s=params.ttl_s,
+        server.triton.grpc, store.url, model=MODEL, ttl_s=KEPT_S,
         connections=point.concurrency, timeout_s=PATIENCE_S,
     )  # fmt: skip
     inputs = load.questions((ctx.seed, point.concurrency), params.pool)
