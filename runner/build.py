@@ -60,6 +60,7 @@ def _day(reader: Reader, sources: Sources) -> Day:
     day, folder = reader.key, sources.folders[reader.key]
     reader.expect("id", day, "the folder's name")
     experiments = reader.mapping("experiments")
+    ids = [str(key) for key in experiments.value]
     deliverables = reader.mapping("deliverables")
     checklist = reader.mapping("checklist")
     value = Day(
@@ -69,7 +70,7 @@ def _day(reader: Reader, sources: Sources) -> Day:
         goals=reader.texts("goals"),
         focus=reader.texts("focus"),
         blocks=tuple({"hours": item.number("hours"), **item.both()} for item in reader.items("blocks")),
-        experiments=_sound(experiments, lambda item: _experiment(item, folder, sources.folders)),
+        experiments=_sound(experiments, lambda item: _experiment(item, folder, ids, sources.folders)),
         deliverables=_sound(deliverables, lambda item: _deliverable(item, experiments.value, folder)),
         leetcode=checklist.text("leetcode"),
         questions=checklist.texts("questions"),
@@ -81,7 +82,7 @@ def _day(reader: Reader, sources: Sources) -> Day:
     return value
 
 
-def _experiment(item: Reader, folder: Path, days: Mapping[str, Path]) -> Experiment:
+def _experiment(item: Reader, folder: Path, ids: list[str], days: Mapping[str, Path]) -> Experiment:
     if not ID.fullmatch(item.key):
         item.problem("", "is no id", "small letters, digits, - and _")
     matrix = item.mapping("matrix", required=False)
@@ -107,7 +108,7 @@ def _experiment(item: Reader, folder: Path, days: Mapping[str, Path]) -> Experim
         matrix=matrix.value,
         metrics=item.words("metrics"),
         uses=item.words("uses", required=False),
-        after=item.words("after", required=False),
+        after=_before(item, ids),
         reads=reads,
         claims=tuple(_claim(claim) for claim in item.items("claims", required=False)),
         timeout_s=item.number("timeout_s", default=600, above=0),
@@ -115,6 +116,17 @@ def _experiment(item: Reader, folder: Path, days: Mapping[str, Path]) -> Experim
     )
     item.close()
     return value
+
+
+def _before(item: Reader, ids: list[str]) -> tuple[str, ...]:
+    """The experiments that must have passed: earlier ones of the same day."""
+    names = item.words("after", required=False)
+    for name in names:
+        if name not in ids:
+            item.problem("after", f"no experiment '{name}' on this day", nearest(name, ids))
+        elif ids.index(name) >= ids.index(item.key):
+            item.problem("after", f"'{name}' does not come before it", "experiments run in the order they stand in")
+    return names
 
 
 def _claim(item: Reader) -> Mapping[str, Any]:
@@ -160,18 +172,8 @@ def leaves(path: str) -> bool:
 def _unique(days: tuple[Day, ...], sources: Sources, problems: list[Problem]) -> None:
     first: dict[str, str] = {}
     for day in days:
-        ids = [experiment.id for experiment in day.experiments]
-        for index, experiment in enumerate(day.experiments):
+        for experiment in day.experiments:
             path = ("plan", "days", day.id, "experiments", experiment.id)
             if first.setdefault(experiment.id, day.id) != day.id:
                 what = f"the id is used in {first[experiment.id]} too"
                 problems.append(Problem(sources.where(path), ".".join(path), what, "ids are unique in a plan"))
-            after = (*path, "after")
-            for name in experiment.after:
-                if name not in ids:
-                    what, remedy = f"no experiment '{name}' on this day", nearest(name, ids)
-                elif name not in ids[:index]:
-                    what, remedy = f"'{name}' does not come before it", "experiments run in the order they stand in"
-                else:
-                    continue
-                problems.append(Problem(sources.where(after), ".".join(after), what, remedy))

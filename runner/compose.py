@@ -55,8 +55,8 @@ def _loaded(root: Path, name: str) -> dict[str, Any]:
 def _of_hydra(error: Exception) -> Mistakes:
     said = str(error).strip()
     options = re.search(r"Available options in '[^']+':\n((?:\s+\S+\n)+)", said)
-    what = " ".join(line for number, line in enumerate(said.splitlines()) if number == 0 or line.startswith("Key "))
-    return mistake(what, where=HERE, remedy=", ".join(options[1].split()) if options else "")
+    lines = [text.splitlines()[0] for text in (said, str(error.__cause__ or "")) if text]
+    return mistake(" ".join(lines), where=HERE, remedy=", ".join(options[1].split()) if options else "")
 
 
 def _with_hydra(root: Path, argv: list[str]) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+SHOWN = 50  # of one answer's mistakes: one slip can repeat itself a thousand times
+
 
 class Problem(NamedTuple):
     """One mistake: where it stands, the key's full path, what is wrong and the nearest right thing."""
@@ -25,7 +27,9 @@ class Mistakes(Exception):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        more = len(self.problems) - SHOWN
+        lines = [*map(str, self.problems[:SHOWN]), *([f"… and {more} more"] if more > 0 else [])]
+        super().__init__("\n".join(lines))
 
 
 def mistake(what: str, *, where: str = "", key: str = "", remedy: str = "") -> Mistakes:

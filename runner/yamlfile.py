@@ -31,10 +31,11 @@ def read(path: Path, shown: str, at: tuple[str, ...] = ()) -> tuple[dict[str, An
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{shown}:{mark.line + 1}" if mark else shown
-        raise Mistakes([Problem(where, "", f"is not valid YAML: {error.problem}", _syntax_hint(text, mark))]) from None
+        said = ", ".join(part for part in (error.context, error.problem) if part)
+        raise Mistakes([Problem(where, "", f"is not valid YAML: {said}", _syntax_hint(text, mark))]) from None
     except yaml.reader.ReaderError as error:
-        line = text[: error.position].count("\n") + 1
-        what = f"holds a character that YAML does not allow: U+{ord(text[error.position]):04X}"
+        line = text.partition(chr(error.character))[0].count("\n") + 1
+        what = f"holds a character that YAML does not allow: U+{error.character:04X}"
         raise Mistakes([Problem(f"{shown}:{line}", "", what, "save the file as plain UTF-8 text")]) from None
     except (yaml.YAMLError, ValueError, KeyError) as error:
         raise Mistakes([Problem(shown, "", f"is not valid YAML: {error}")]) from None

@@ -51,7 +51,8 @@ class _Walk:
             yield from self.mapping(node, path)
         elif isinstance(node, SequenceNode):
             for index, value in enumerate(node.value):
-                self.lines[*path, str(index)] = value.start_mark.line + 1
+                begins = node if id(value) in self.seen else value  # an alias has the line of what it names
+                self.lines[*path, str(index)] = begins.start_mark.line + 1
                 yield from self.node(value, (*path, str(index)))
         elif isinstance(node, ScalarNode) and "${" in node.value:
             what = "a plan holds plain values; '${…}' would be resolved"

@@ -14,7 +14,9 @@ import yaml
 from conftest import Project
 
 from runner import cli, jobs
-from runner.errors import Mistakes
+from runner.errors import Mistakes, Problem
+from tasks import rehearsal
+from tasks.api import Needs
 
 RESOURCES = Path(__file__).parent.parent / "resources" / "mistakes"
 DAY = (RESOURCES / "day.yaml").read_text(encoding="utf-8")
@@ -146,15 +148,12 @@ def test_two_days_must_not_share_an_id(day: Project, said: Said) -> None:
     assert "plans/week01/day02/day.yaml:7: plan.days.day02.experiments.first: the id is used in day01 too" in answer
 
 
-def test_an_environment_without_a_lock(day: Project, said: Said) -> None:
+def test_an_environment_without_a_lock(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kind's needs are proved like the plan's own words."""
-    (day.root / "conf/environment/locks/triton.txt").unlink()
-    text = DAY.replace("  second:\n    kind: rehearsal", "  second:\n    kind: cache_proxy")
-    day.write_day(1, text.replace("    matrix: {n: [3], label: [a, b]}\n    metrics: [value]\n", "    metrics: []\n"))
+    monkeypatch.setattr(rehearsal, "needs", lambda params: [Needs(backend="x", environment="tirton")])
     answer = said("plan=week01")
-    assert "plan.days.day01.experiments.second.kind: cache_proxy needs the environment 'triton'" in answer or (
-        "plan.days.day01.experiments.second.params" in answer
-    )
+    assert f"{FILE}:8: {FIRST}.kind: rehearsal needs the environment 'tirton', which has no lock" in answer
+    assert "did you mean 'triton'?" in answer
 
 
 def test_every_mistake_is_reported_in_one_answer(day: Project) -> None:
@@ -325,7 +324,9 @@ def replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
     return changed
 
 
-WRONG = [None, True, 0, -1, 1.5, 10**30, "", "x", "../x", "a.b", [], [None], [[1]], [{}], {}, {"x": 1}, {"x": {"y": []}}]  # fmt: skip
+WRONG = [
+    None, True, 0, -1, 1.5, 10**30, "", "x", "../x", "a.b", [], [None], [[1]], [{}], {}, {"x": 1}, {"x": {"y": []}},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("place", list(places(yaml.safe_load(DAY))), ids=lambda path: ".".join(map(str, path)))
@@ -333,8 +334,14 @@ def test_no_wrong_value_anywhere_is_more_than_a_mistake(place: tuple[Any, ...], 
     """Each value of the day replaced by one of each kind: it is accepted or it is a mistake on that day's file."""
     for wrong in WRONG:
         day.write_day(1, json.dumps(replaced(yaml.safe_load(DAY), place, wrong), indent=1, ensure_ascii=False))
-        try:
-            jobs.read(day.root, "week01")
-        except Mistakes as found:
-            assert all(problem.what and problem.where.startswith(FILE) for problem in found.problems)
-            assert all(problem.key.startswith("plan.days.day01") for problem in found.problems)
+        found = mistakes_in(day)
+        assert all(problem.what and problem.where.startswith(FILE) for problem in found)
+        assert all(problem.key.startswith("plan.days.day01") for problem in found)
+
+
+def mistakes_in(day: Project) -> list[Problem]:
+    try:
+        jobs.read(day.root, "week01")
+    except Mistakes as found:
+        return found.problems
+    return []
