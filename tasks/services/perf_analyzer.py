@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -22,7 +22,12 @@ from tasks.api import Spread, UserError
 LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 WINDOWS = 3  # of perf_analyzer's result
 
-ANY_PCT = 999  # perf_analyzer reports nothing about windows that disagree, so the agreement is judged here
+SILENCE = "No valid requests recorded within time interval"
+ANY_PCT = 1_000_000  # perf_analyzer reports nothing about windows that disagree, so the agreement is judged here
+
+
+class SilentError(UserError):
+    """No request was answered in one of the windows: they are too short for this model on this machine now."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Plan:
     """One load. `inputs` are single requests without the batch axis (tensor name -> array), taken in turn.
 
     A measurement is three windows; while their throughputs and mean latencies differ by more than `stability_pct`,
-    it is repeated, at most `attempts` times in all. perf_analyzer keeps the inputs of every request: keep them small.
+    it is repeated, at most `attempts` times in all; windows without an answer are made longer. perf_analyzer keeps the
+    inputs of every request: keep them small.
     """
 
     model: str
@@ -38,7 +44,7 @@ class Plan:
     concurrency: int = 1
     batch: int = 1
     window_ms: int = 400
-    attempts: int = 2
+    attempts: int = 3
     stability_pct: float = 25
 
 
@@ -85,16 +91,26 @@ def measure(plan: Plan, grpc: str) -> Load:
 
 def measure_together(plans: Sequence[Plan], grpc: str) -> list[Load]:
     """Put several loads on the server at the same time; only what happened while all of them ran counts."""
-    seconds = 0.0
-    for _ in range(max(plan.attempts for plan in plans)):
-        with ThreadPoolExecutor(len(plans)) as pool:
-            runs = list(pool.map(lambda plan: attempt(plan, grpc), plans))
-        low, high = max(run.edges[0] for run in runs), min(run.edges[-1] for run in runs)
-        seconds += max(run.seconds for run in runs)
-        loads = [summarise(plan, run, low, high, seconds) for plan, run in zip(plans, runs, strict=True)]
+    seconds, last = 0.0, max(plan.attempts for plan in plans)
+    for number in range(1, last + 1):
+        try:
+            runs = run_together(plans, grpc)
+            low, high = max(run.edges[0] for run in runs), min(run.edges[-1] for run in runs)
+            seconds += max(run.seconds for run in runs)
+            loads = [summarise(plan, run, low, high, seconds) for plan, run in zip(plans, runs, strict=True)]
+        except SilentError:
+            if number == last:
+                raise
+            plans = [replace(plan, window_ms=plan.window_ms * 3) for plan in plans]
+            continue
         if all(load.stable for load in loads):
             break
     return loads
+
+
+def run_together(plans: Sequence[Plan], grpc: str) -> list[Run]:
+    with ThreadPoolExecutor(len(plans)) as pool:
+        return list(pool.map(lambda plan: attempt(plan, grpc), plans))
 
 
 def attempt(plan: Plan, grpc: str) -> Run:
@@ -113,7 +129,8 @@ def attempt(plan: Plan, grpc: str) -> Run:
             raise UserError(f"perf_analyzer on {plan.model} took more than {budget_s:.0f} s") from error
         if done.returncode or not export.exists():
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-            raise UserError(f"perf_analyzer could not measure {plan.model}: " + "\n".join(said[-4:]))
+            kind = SilentError if any(SILENCE in line for line in said) else UserError
+            raise kind(f"perf_analyzer could not measure {plan.model}: " + "\n".join(said[-4:]))
         run = json.loads(export.read_text(encoding="utf-8"))["experiments"][0]
     requests = sorted((one["timestamp"], one["response_timestamps"][-1]) for one in run["requests"])
     return Run(requests[plan.concurrency :], run["window_boundaries"])  # each connection's first request also opens it
@@ -138,7 +155,7 @@ def summarise(plan: Plan, run: Run, low: int, high: int, seconds: float) -> Load
     edges = [low + (high - low) * i // WINDOWS for i in range(WINDOWS + 1)]
     windows = [[(end - begin) / 1e6 for begin, end in run.requests if a < end <= b] for a, b in pairwise(edges)]
     if high <= low or not all(windows):
-        raise UserError(f"perf_analyzer saw no answers of {plan.model} in a window of {plan.window_ms} ms")
+        raise SilentError(f"perf_analyzer saw no answers of {plan.model} in a window of {plan.window_ms} ms")
     rates, means = [len(window) for window in windows], [fmean(window) for window in windows]
     stable = all(max(figures) <= min(figures) * (1 + plan.stability_pct / 100) for figures in (rates, means))
     latencies = [ms for window in windows for ms in window]

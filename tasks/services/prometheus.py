@@ -45,8 +45,8 @@ class Prometheus:
         return [Series(one["metric"], samples(one["values"])) for one in answer["result"]]
 
     def healthy_targets(self) -> int:
-        """How many targets the last scrape reached."""
-        return sum(target["health"] == "up" for target in self.ask("targets", {})["activeTargets"])
+        """How many targets the last scrape reached, its samples stored."""
+        return sum(series.samples[0][1] == 1 for series in self.query("up"))
 
     def ask(self, resource: str, arguments: Mapping[str, Any]) -> Any:
         url = f"http://{self.address}/api/v1/{resource}?{urlencode(arguments)}"

@@ -9,6 +9,8 @@ from typing import Any
 
 from tasks.api import UserError
 
+TIMEOUT_S = 60.0
+
 
 @dataclass(frozen=True)
 class Times:
@@ -49,7 +51,7 @@ class Client:
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
         try:
-            result = self.server.infer(model, tensors)
+            result = self.server.infer(model, tensors, client_timeout=TIMEOUT_S)
         except InferenceServerException as error:
             raise UserError(f"Triton refused a request to {model}: {error.message()}") from error
         return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}

@@ -30,8 +30,8 @@ def problems(ensemble: Any, text: str) -> Iterator[tuple[int, str]]:
             if tensor not in writers:
                 yield line_of(text, tensor), f'{step.model_name} reads "{tensor}", which nothing writes'
     read = {tensor for step in steps for tensor in step.input_map.values()}
-    for tensor in sorted(inputs - read):
-        yield line_of(text, tensor), f'the input "{tensor}" is read by no step'
+    for tensor in sorted(set(writers) - read - {output.name for output in ensemble.output}):
+        yield line_of(text, tensor), f'"{tensor}", written by {writers[tensor]}, is used by nothing'
     for output in ensemble.output:
         if output.name not in writers or output.name in inputs:
             yield line_of(text, output.name), f'the output "{output.name}" is written by no step'
