@@ -90,4 +90,4 @@ def precision_of(compiled: Any) -> str:
         info = node.get_rt_info()
         if "layerType" in info and info["layerType"].astype(str) in ("FullyConnected", "MatMul"):
             found.append(info["runtimePrecision"].astype(str))
-    return "+".join(dict.fromkeys(found)) or str(compiled.get_property("INFERENCE_PRECISION_HINT"))
+    return "+".join(sorted(set(found))) or str(compiled.get_property("INFERENCE_PRECISION_HINT"))
