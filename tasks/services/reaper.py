@@ -27,6 +27,7 @@ def reaping(folder: Path) -> Iterator[None]:
     reaper = subprocess.Popen(
         [sys.executable, "-P", __file__, str(folder), str(os.getpid())],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd="/", start_new_session=True,
+        env={},  # no mark of the owner's: who sweeps those away must not meet the reaper before it has done its work
     )  # fmt: skip
     try:
         yield

@@ -20,12 +20,13 @@ from tasks.services.open_load_client import arrivals
 ROOT = Path(__file__).resolve().parents[2]
 STALL_S = 0.6
 CHILD = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 from tasks.services import open_load
 url, phases, out, stop = json.loads(sys.argv[1])
 with open_load.load(open_load.Target(url), phases, Path(out), 7) as end:
     if stop:
+        time.sleep(1)  # of load
         end()
 found = open_load.answers(Path(out))
 print(json.dumps({"n": len(found.status), "errors": found.error_pct(), "latency": vars(found.latency_ms()),
