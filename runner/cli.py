@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from runner.errors import Mistakes, mistake, nearest
+from runner.errors import Mistakes, disk_full, mistake, nearest
 
 HELP = """\
 run – execute a plan for real, check every deliverable, record every figure
@@ -68,8 +68,16 @@ def dispatch(argv: list[str]) -> int:
     except Mistakes as found:
         print(found, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted: what was measured is kept; the same command goes on from there", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         return 0  # `run status | head`
+    except OSError as error:
+        if not (full := disk_full(error)):
+            raise
+        print(full, file=sys.stderr)
+        return 1
 
 
 def _option_value(argv: list[str], word: str) -> bool:

@@ -9,16 +9,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import adhoc, execute, jobs, overrides, settings, store, workflow
-from runner.build import build
+from runner import asked, execute, jobs, overrides, settings, store, workflow
 from runner.cli import project
-from runner.errors import Mistakes, Problem, mistake, nearest
+from runner.errors import Mistakes, Problem, disk_full, mistake
 from runner.keys import HERE
-from runner.plan import Plan, load, load_sound, names
+from runner.plan import load_sound, names
 from runner.request import Request, plain_stanzas
 from runner.show import Screen
 from tasks.api import UserError
@@ -32,6 +30,7 @@ def run(root: Path, argv: list[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    _watch_signals()
     argv, chosen = overrides.checked(root, argv)
     plans = ConfigStore.instance()
     asks = any(word.startswith("-") for word in argv)  # Hydra's help and completion list every plan
@@ -90,7 +89,7 @@ def _check_sweep(root: Path, words: list[str]) -> None:
     with initialize_config_dir(str(root / "conf"), version_base=None):
         for given in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]:
             try:
-                _work(root, OmegaConf.to_container(compose("config", given), resolve=False), given)
+                asked.work(root, OmegaConf.to_container(compose("config", given), resolve=False), given)
             except Mistakes as mistakes:
                 found |= dict.fromkeys(mistakes.problems)
     if found:
@@ -127,65 +126,33 @@ def _guarded(root: Path, composed: Any, given: list[str], sweep: bool) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return workflow.FAILED
+    except OSError as error:
+        if not (full := disk_full(error)):
+            raise
+        print(full, file=sys.stderr)
+        return workflow.FAILED
     except execute.Interrupted:
         print("\ninterrupted: what was measured is kept; the same command goes on from there", file=sys.stderr)
         return workflow.STOPPED
 
 
-def _work(root: Path, composed: Any, given: list[str]) -> tuple[Plan, Plan, jobs.Work]:
-    """The plan that was asked for, the plan as its files have it, and the work. Raises Mistakes."""
-    if not composed.get("plan") and not composed.get("task"):
-        remedy = "name a plan (run plan=week03) or a task (run task=…)"
-        raise mistake("nothing to run", where=HERE, remedy=remedy)
-    for group in settings.GROUPS:
-        overrides.plain_values(composed[group], (group,))
-    if composed.get("task"):
-        plan = adhoc.plan_of(composed, root)
-        return plan, plan, jobs.expand(plan, root)
-    overrides.plain_values(composed["plan"])
-    whole, work = jobs.validated(composed["plan"], root, overrides.keys(given))
-    plan = _only(whole, composed)
-    kept = {experiment.id for day in plan.days for experiment in day.experiments}
-    days = {day.id for day in plan.days}
-    of_these = jobs.Work(
-        tuple(job for job in work.jobs if job.id in kept), tuple(p for p in work.proofs if p.day.id in days)
-    )
-    return plan, build(load(root, composed["plan"]["id"]), root), of_these
-
-
 def _run(root: Path, composed: dict[str, Any], given: list[str], sweep: bool) -> int:
-    plan, base, work = _work(root, composed, given)
+    plan, base, work = asked.work(root, composed, given)
     groups = {group: composed[group] for group in settings.GROUPS}
     request = Request(
         root=root, settings=groups, defaults=settings.defaults(root), plain=plain_stanzas(base),
         overrides=tuple(given), force=composed["force"], wait=composed["wait"], sweep=sweep,
         seed=composed["seed"], lang=composed["lang"],
     )  # fmt: skip
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(number, _interrupt)
+    _watch_signals()
     return workflow.run_plan(plan, work, request, Screen())
 
 
-def _only(plan: Plan, composed: Mapping[str, Any]) -> Plan:
-    """The plan cut down to `day=` and `experiment=`."""
-    days = plan.days
-    if composed["day"] is not None:
-        wanted = f"day{str(composed['day']).removeprefix('day'):0>2}"
-        days = tuple(day for day in days if day.id == wanted)
-        if not days:
-            remedy = nearest(wanted, [day.id for day in plan.days], noun="its days")
-            raise mistake(f"{plan.id} has no day '{composed['day']}'", where="command line", key="day", remedy=remedy)
-    if (name := composed["experiment"]) is not None:
-        known = [e.id for day in days for e in day.experiments]
-        if name not in known:
-            remedy = nearest(name, known, noun="its experiments")
-            raise mistake(
-                f"{plan.id} has no experiment '{name}'", where="command line", key="experiment", remedy=remedy
-            )
-        kept = ((day, tuple(e for e in day.experiments if e.id == name)) for day in days)
-        days = tuple(day._replace(experiments=experiments) for day, experiments in kept if experiments)
-    return plan._replace(days=days)
+def _watch_signals() -> None:
+    """Ctrl-C and a supervisor's SIGTERM end the run the same way, from here on."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
 
 
 def _interrupt(*_: object) -> None:

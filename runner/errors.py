@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -30,6 +31,14 @@ class Mistakes(Exception):
         more = len(self.problems) - SHOWN
         lines = [*map(str, self.problems[:SHOWN]), *([f"… and {more} more"] if more > 0 else [])]
         super().__init__("\n".join(lines))
+
+
+def disk_full(error: OSError) -> str:
+    """What to say when a disk is full; '' for any other error."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
+    what = f"the disk is full: {error.filename or 'a file'} could not be written"
+    return f"{what}\n    free some space and run the same command again: everything already recorded is kept"
 
 
 def mistake(what: str, *, where: str = "", key: str = "", remedy: str = "") -> Mistakes:

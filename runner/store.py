@@ -5,7 +5,6 @@ A file is either wholly there or not there: it is staged beside its place, force
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -14,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from runner.errors import mistake
 
 Record = dict[str, Any]
 
@@ -59,7 +56,7 @@ def laid_file(root: Path, week: str, day: str) -> Path:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it is wholly there or not at all, whatever dies. Raises Mistakes when the disk is full."""
+    """Write a file so that it is wholly there or not at all, whatever dies. Raises OSError that names the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -70,7 +67,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         staged.replace(path)
     except OSError as error:
         staged.unlink(missing_ok=True)
-        raise _disk(error, path) from None
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -85,25 +82,19 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def _disk(error: OSError, path: Path) -> Exception:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return error
-    remedy = "free some space and run the same command again: everything already recorded is kept"
-    return mistake(f"the disk is full: {path.name} could not be written", where=str(path.parent), remedy=remedy)
-
-
 def owner() -> dict[str, Any]:
     """Who this process is, so that a later run can tell whether it is still alive."""
     return {"host": os.uname().nodename, "pid": os.getpid(), "started": process_start(os.getpid())}
 
 
 def process_start(pid: int) -> int:
-    """The process's start time in clock ticks since boot (field 22 of /proc/pid/stat), 0 when it is gone."""
+    """When it started, in clock ticks since boot (field 22 of /proc/pid/stat); 0 when it is gone or a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return 0
-    return int(stat.rpartition(")")[2].split()[19])
+    fields = stat.rpartition(")")[2].split()
+    return 0 if fields[0] in "ZX" else int(fields[19])
 
 
 def alive(who: Mapping[str, Any]) -> bool:

@@ -183,7 +183,9 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line
-        os.write(descriptor, line)
+        left = memoryview(line)
+        while left:  # a disk that is nearly full takes a part first, and refuses the rest
+            left = left[os.write(descriptor, left) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -1,0 +1,55 @@
+"""A composed configuration → the plan that was asked for and its work, wholly validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner import adhoc, jobs, overrides, settings
+from runner.build import build
+from runner.errors import mistake, nearest
+from runner.keys import HERE
+from runner.plan import Plan, load
+
+
+def work(root: Path, composed: Any, given: list[str]) -> tuple[Plan, Plan, jobs.Work]:
+    """The plan that was asked for, the plan as its files have it, and the work. Raises Mistakes."""
+    if not composed.get("plan") and not composed.get("task"):
+        remedy = "name a plan (run plan=week03) or a task (run task=…)"
+        raise mistake("nothing to run", where=HERE, remedy=remedy)
+    for group in settings.GROUPS:
+        overrides.plain_values(composed[group], (group,))
+    if composed.get("task"):
+        plan = adhoc.plan_of(composed, root)
+        return plan, plan, jobs.expand(plan, root)
+    overrides.plain_values(composed["plan"])
+    whole, work = jobs.validated(composed["plan"], root, overrides.keys(given))
+    plan = only(whole, composed)
+    kept = {experiment.id for day in plan.days for experiment in day.experiments}
+    days = {day.id for day in plan.days}
+    of_these = jobs.Work(
+        tuple(job for job in work.jobs if job.id in kept), tuple(p for p in work.proofs if p.day.id in days)
+    )
+    return plan, build(load(root, composed["plan"]["id"]), root), of_these
+
+
+def only(plan: Plan, composed: Mapping[str, Any]) -> Plan:
+    """The plan cut down to `day=` and `experiment=`."""
+    days = plan.days
+    if composed["day"] is not None:
+        wanted = f"day{str(composed['day']).removeprefix('day'):0>2}"
+        days = tuple(day for day in days if day.id == wanted)
+        if not days:
+            remedy = nearest(wanted, [day.id for day in plan.days], noun="its days")
+            raise mistake(f"{plan.id} has no day '{composed['day']}'", where="command line", key="day", remedy=remedy)
+    if (name := composed["experiment"]) is not None:
+        known = [e.id for day in days for e in day.experiments]
+        if name not in known:
+            remedy = nearest(name, known, noun="its experiments")
+            raise mistake(
+                f"{plan.id} has no experiment '{name}'", where="command line", key="experiment", remedy=remedy
+            )
+        kept = ((day, tuple(e for e in day.experiments if e.id == name)) for day in days)
+        days = tuple(day._replace(experiments=experiments) for day, experiments in kept if experiments)
+    return plan._replace(days=days)
