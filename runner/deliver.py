@@ -11,6 +11,7 @@ from runner.build import build
 from runner.jobs import Proof
 from runner.plan import Day, Plan, day_folders, load
 from runner.preflight import Machine, lacks
+from runner.report.files import in_language
 from runner.request import Request
 from runner.show import Screen
 
@@ -68,19 +69,27 @@ def _there(paths: Iterable[Path]) -> list[Path]:
 
 
 def write(day: Day, root: Path, lang: str, *, only_outdated: bool = False) -> list[Path]:
-    """The day's report and, on the week's last day, the weekly documents: rebuilt from records alone."""
-    place, suffix = store.day_dir(root, day.week, day.id), "" if lang == "en" else f".{lang}"
+    """The day's report and, on the week's last day, the weekly documents: rebuilt from records alone.
+
+    English is always written, for the checks read it; another language is written beside it.
+    """
+    if day.week != "adhoc":
+        day = next(known for known in _week(root, day.week) if known.id == day.id)  # whole, whatever was asked for
+    place = store.day_dir(root, day.week, day.id)
     written = []
-    if not only_outdated or _outdated(place / f"report_{day.id}{suffix}.md", _sources(day, root)):
-        written.append(report.write_day(day, place / "experiments", place, lang))
-    weekly = [d.path for d in day.deliverables if d.made_by == "weekly_report"]
-    if not weekly:
-        return written
-    sources = [*_week_records(day.week, root), *_sources(day, root)]
-    if not only_outdated or any(_outdated(place / path, sources) for path in weekly):
-        days = build(load(root, day.week), root).days
-        written += report.write_week(day.week, days, store.week_dir(root, day.week), lang)
+    for language in dict.fromkeys(("en", lang)):
+        if not only_outdated or _outdated(place / in_language(f"report_{day.id}.md", language), _sources(day, root)):
+            written.append(report.write_day(day, place / "experiments", place, language))
+        weekly = [in_language(d.path, language) for d in day.deliverables if d.made_by == "weekly_report"]
+        sources = [*_week_records(day.week, root), *_sources(day, root)] if weekly else []
+        if weekly and (not only_outdated or any(_outdated(place / path, sources) for path in weekly)):
+            week = store.week_dir(root, day.week)
+            written += report.write_week(day.week, _week(root, day.week), week, language)
     return written
+
+
+def _week(root: Path, week: str) -> tuple[Day, ...]:
+    return build(load(root, week), root).days
 
 
 def _sources(day: Day, root: Path) -> list[Path]:

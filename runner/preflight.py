@@ -95,9 +95,17 @@ def lacks(needs: Needs, machine: Machine) -> list[Lack]:
         )
     for binary in needs.binaries:
         if not find(binary):
-            package = PACKAGES.get(binary, binary)
-            found.append(Lack(f"{binary} is not installed", f"sudo apt-get install -y {package}"))
+            found.append(Lack(f"{binary} is not installed", _install(binary)))
     return found
+
+
+def _install(binary: str) -> str:
+    """How to get an executable; a file that is asked for by its place comes with a vendor's image."""
+    return (
+        f"use an image that has {binary}"
+        if "/" in binary
+        else f"sudo apt-get install -y {PACKAGES.get(binary, binary)}"
+    )
 
 
 def module_lacks(needs: Needs, python: Path) -> list[Lack]:

@@ -16,7 +16,12 @@ def defaults(root: Path) -> dict[str, Any]:
     """Each group's default choice, as conf/config.yaml names it."""
     config = parsed.cached(root / "conf" / "config.yaml", root)
     chosen = {k: v for entry in config["defaults"] if isinstance(entry, dict) for k, v in entry.items()}
-    return {group: parsed.cached(root / "conf" / group / f"{chosen[group]}.yaml", root) for group in GROUPS}
+    return {group: choice(root, group, chosen[group]) for group in GROUPS}
+
+
+def choice(root: Path, group: str, name: str) -> dict[str, Any]:
+    """One choice of a group."""
+    return parsed.cached(root / "conf" / group / f"{name}.yaml", root)
 
 
 def environments(root: Path) -> list[str]:

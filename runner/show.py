@@ -141,9 +141,9 @@ class Screen:
 
     def tracked(self, sent: Any) -> None:
         if sent.left:
-            self.notes([f"MLflow: {sent.left} records wait on disk ({sent.reason}); `run sync` sends them"])
+            self.notes([f"MLflow: {sent.left} records and days wait on disk ({sent.reason}); `run sync` sends them"])
         elif sent.sent:
-            self.line(f"[dim]· MLflow has them: {sent.sent} sent[/dim]")
+            self.line(f"[dim]· MLflow has them: {sent.sent} records and days sent[/dim]")
 
     def closing(self, status: Mapping[str, Any], ended: Sequence[Mapping[str, Any]]) -> None:
         """Counts, what failed and what is blocked with its remedy, where to look."""

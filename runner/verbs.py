@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runner import deliver, doctor, environments, glance, lint, settings, store, tracking, workflow
-from runner.errors import mistake
+from runner.errors import mistake, nearest
 from runner.jobs import Work, expand
 from runner.plan import Plan, names
 from runner.preflight import missing_packages, probe
@@ -20,8 +20,8 @@ USAGE = {
     "doctor": "usage: run doctor [PLAN] [--json]\n\nThis machine, its environments, and what a plan can run on it.",
     "setup": "usage: run setup plan=week03\n\n"
     "Install what a plan needs: Debian packages (as root or with sudo -n), environments.",
-    "sync": "usage: run sync\n\nSend every record that MLflow has not got yet, each exactly once.",
-    "ui": "usage: run ui [--port N]\n\nMLflow's own pages on loopback over this project's store; Ctrl-C stops them.",
+    "sync": "usage: run sync [tracking=NAME]\n\nSend every record that MLflow has not got yet, each exactly once.",
+    "ui": "usage: run ui [--port N] [tracking=NAME]\n\nMLflow's own pages on loopback; Ctrl-C stops them.",
     "lint": "usage: run lint\n\nProve the content: every plan, reference, checker and fixture.",
     "list": "usage: run list [--json]\n\nEvery plan, kind and check.",
 }
@@ -101,12 +101,24 @@ def setup(root: Path, words: list[str], given: dict[str, object]) -> int:
     return workflow.PASSED
 
 
+def tracking_of(root: Path, words: list[str]) -> tracking.TrackingSettings:
+    """Where MLflow is: conf/config.yaml's choice, or `tracking=NAME`."""
+    values = settings.defaults(root)["tracking"]
+    for word in words:
+        name, known = word.removeprefix("tracking="), settings.choices(root, "tracking")
+        if name not in known:
+            raise mistake(f"no tracking '{name}'", where="command line", remedy=nearest(name, known, noun="tracking"))
+        values = settings.choice(root, "tracking", name)
+    return tracking.TrackingSettings(**values)
+
+
 def sync(root: Path, words: list[str], given: dict[str, object]) -> int:
-    screen, tracked = Screen(), tracking.TrackingSettings(**settings.defaults(root)["tracking"])
+    screen, tracked = Screen(), tracking_of(root, words)
     with screen.busy("sending records to MLflow") as say:
         sent = tracking.sync(root / "artifacts", tracked, say)
     screen.tracked(sent)
-    screen.line(f"{sent.sent} records sent, {sent.left} waiting")
+    if not sent.sent and not sent.left:
+        screen.line("MLflow has every record already")
     return workflow.FAILED if sent.left else workflow.PASSED
 
 
@@ -114,8 +126,7 @@ def ui(root: Path, words: list[str], given: dict[str, object]) -> int:
     port = str(given.get("port", "0"))
     if not port.isdigit():
         raise mistake(f"'{port}' is no port", where="command line", key="--port", remedy="a number, 0 for any free one")
-    tracked = tracking.TrackingSettings(**settings.defaults(root)["tracking"])
-    return tracking.ui(root / "artifacts", tracked, int(port))
+    return tracking.ui(root / "artifacts", tracking_of(root, words), int(port))
 
 
 def prove_content(root: Path, words: list[str], given: dict[str, object]) -> int:

@@ -1,6 +1,7 @@
 """Every checker passes its good fixtures and fails its bad ones, with the words that the fixture expects.
 
-tests/checks/<name>/{good,bad}/<case>/case.yaml: {file, params, says}; records for it lie in <case>/records/.
+tests/checks/<name>/{good,bad}/<case>/case.yaml: {file, params, says, records}; `records` is a week's folder with the
+records that the check may read, from the project's root.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def _case(name: str, side: str, case: Path, root: Path, machine: Machine, screen
     with tempfile.TemporaryDirectory(prefix="infra90-lint-") as folder:
         copy = Path(folder) / "case"
         shutil.copytree(case.parent, copy)
-        records = tuple(sorted(copy.glob("**/record.json")))
+        records = (
+            tuple(sorted((root / said["records"]).glob("*/experiments/*/record.json"))) if "records" in said else ()
+        )
         verdict = tried(Trial(name, said.get("params", {}), copy / said["file"], records), root, machine, screen)
     if not verdict:
         return

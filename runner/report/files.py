@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import tempfile
 from functools import cache
@@ -34,8 +36,24 @@ def render(template: str, **values: Any) -> str:
 
 
 def write(path: Path, text: str) -> Path:
-    """Write the whole file or nothing: a reader never sees half a report."""
+    """Write the whole file or nothing: a reader never sees half a report. One that the learner has edited stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    memory = path.with_name(".written.json")
+    written = json.loads(memory.read_bytes()) if memory.exists() else {}
+    now = _hash(text.encode())
+    if path.exists() and _hash(path.read_bytes()) not in (now, written.get(path.name)):
+        return path
+    _replace(path, text)
+    if written.get(path.name) != now:
+        _replace(memory, json.dumps({**written, path.name: now}, indent=1, sort_keys=True))
+    return path
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _replace(path: Path, text: str) -> None:
     descriptor, staged = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as sink:
@@ -45,7 +63,6 @@ def write(path: Path, text: str) -> Path:
     except BaseException:
         Path(staged).unlink(missing_ok=True)
         raise
-    return path
 
 
 def in_language(name: str, lang: str) -> str:
