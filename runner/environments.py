@@ -65,6 +65,7 @@ def versions(root: Path, needs: Needs, mode: str) -> dict[str, str]:
     return {"python": platform.python_version(), **wanted, **{b: binary_version(b) for b in needs.binaries}}
 
 
+@cache
 def _installed(name: str) -> str:
     try:
         return metadata.version(name)

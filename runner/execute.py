@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner import store
+from runner import nursery, store
+from runner.nursery import MARK, Child
 
-MARK = "INFRA90_JOB"  # in the environment of every process that a job starts, however deep
-CODE = Path(__file__).resolve().parent.parent
 STOP_S = 5.0
 SAMPLE_S = 1.0
 
 
-class Interrupted(Exception):
-    """The user (or a supervisor) asked the runner to stop."""
+class Interrupted(KeyboardInterrupt):
+    """The user (or a supervisor) asked the runner to stop. No `except Exception` on the way may swallow it."""
 
 
 @dataclass(frozen=True)
@@ -51,63 +49,56 @@ def run(
     with tempfile.TemporaryDirectory(prefix="infra90-job-") as folder:
         file, answer = Path(folder) / "job.json", Path(folder) / "outcome.json"
         file.write_text(json.dumps({**job, "outcome": str(answer)}, ensure_ascii=False), encoding="utf-8")
-        reading, writing = os.pipe()
-        try:
-            child = _start(python, file, reading, log, str(job["uuid"]))
-            try:
-                reason, system = _watch(child, limits, on_tick, samples)
-            finally:
-                _stop(child, str(job["uuid"]))
-        finally:
-            os.close(reading)
-            os.close(writing)
+        order = {"uuid": job["uuid"], "job": str(file), "folder": str(log.parent)}
+        with _child(python, order, log) as child:
+            reason, system = _watch(child, limits, on_tick, samples) if child else ("", {})
+            code = child.code() if child and not reason else None
         found = store.read_json(answer)
     seconds = time.monotonic() - began
     if reason:
         return Outcome(False, reason, {}, system, seconds)
     if found is None:
-        return Outcome(False, died(child.returncode, log), {}, system, seconds)
+        return Outcome(False, died(code, log), {}, system, seconds)
     return Outcome(bool(found["ok"]), str(found.get("reason", "")), found, system, seconds)
 
 
-def _start(python: Path, file: Path, pipe: int, log: Path, uuid: str) -> subprocess.Popen[bytes]:
+@contextmanager
+def _child(python: Path, order: Mapping[str, Any], log: Path) -> Iterator[Child | None]:
+    """The job's process. Afterwards it has ended, and so has everything that it started."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as sink:
-        return subprocess.Popen(
-            [str(python), "-m", "runner.worker", str(file), str(pipe)],
-            stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, pass_fds=[pipe],
-            start_new_session=True, cwd=log.parent, env=child_env(uuid),
-        )  # fmt: skip
-
-
-def child_env(uuid: str) -> dict[str, str]:
-    """The user's environment without what would leak into a measurement or another tracking run."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_")) and k != "PYTHONPATH"}
-    return {**kept, "PYTHONPATH": str(CODE), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "", MARK: uuid}
+    leash, ours = os.pipe()
+    child = None
+    try:
+        with log.open("ab") as sink:
+            child = nursery.child(python, order, sink.fileno(), leash)
+        yield child
+    finally:
+        if child:
+            _stop(child)
+        os.close(leash)
+        os.close(ours)
+        sweep({order["uuid"]})
 
 
 def _watch(
-    child: subprocess.Popen[bytes], limits: Limits, on_tick: Callable[[], None], samples: Path | None
+    child: Child, limits: Limits, on_tick: Callable[[], None], samples: Path | None
 ) -> tuple[str, dict[str, float]]:
     """Wait for the child, sampling it once a second. Returns why it had to be stopped ('' if it ended by itself)."""
     deadline, peak = time.monotonic() + limits.timeout_s, 0.0
     cpu: list[float] = []
     meter = Meter(child.pid)
-    with open(os.pidfd_open(child.pid), "rb", buffering=0) as ended:
-        while not select.select([ended], [], [], SAMPLE_S)[0]:
-            on_tick()
-            cpu_pct, rss_mb = meter.read()
-            peak, cpu = max(peak, rss_mb), [*cpu, cpu_pct]
-            if samples:
-                with samples.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"at": time.time(), "cpu_pct": cpu_pct, "rss_mb": rss_mb}) + "\n")
-            if time.monotonic() > deadline:
-                return f"ran past its time-out of {limits.timeout_s:g} s", _system(cpu, peak)
-            if rss_mb > limits.memory_gb * 1024:
-                return f"used {rss_mb / 1024:.1f} GB of memory; its limit is {limits.memory_gb:.1f} GB", _system(
-                    cpu, peak
-                )
-    child.wait()
+    while not child.ended(SAMPLE_S):
+        on_tick()
+        cpu_pct, rss_mb = meter.read()
+        peak, cpu = max(peak, rss_mb), [*cpu, cpu_pct]
+        if samples:
+            with samples.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"at": time.time(), "cpu_pct": cpu_pct, "rss_mb": rss_mb}) + "\n")
+        if time.monotonic() > deadline:
+            return f"ran past its time-out of {limits.timeout_s:g} s", _system(cpu, peak)
+        if rss_mb > limits.memory_gb * 1024:
+            used = f"used {rss_mb / 1024:.1f} GB of memory; its limit is {limits.memory_gb:.1f} GB"
+            return used, _system(cpu, peak)
     return "", _system(cpu, peak)
 
 
@@ -119,39 +110,37 @@ class Meter:
     """CPU use (percent of one core) and resident memory of a process and all that it started."""
 
     def __init__(self, pid: int) -> None:
-        import psutil
-
-        self.psutil, self.root = psutil, psutil.Process(pid)
-        self.seconds, self.at = 0.0, time.monotonic()
+        self.pid, self.seconds, self.at = pid, 0.0, time.monotonic()
 
     def read(self) -> tuple[float, float]:
+        import psutil  # only for jobs that take long enough to be sampled
+
         seconds, rss, now = 0.0, 0.0, time.monotonic()
         try:
-            family = [self.root, *self.root.children(recursive=True)]
-        except self.psutil.NoSuchProcess:
+            root = psutil.Process(self.pid)
+            family = [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
             family = []
         for process in family:
             try:
                 with process.oneshot():
                     seconds += sum(process.cpu_times()[:2])
                     rss += process.memory_info().rss
-            except self.psutil.NoSuchProcess:
+            except psutil.NoSuchProcess:
                 continue  # it ended between the listing and the look
         pct = max(0.0, (seconds - self.seconds) / max(now - self.at, 1e-6) * 100)
         self.seconds, self.at = seconds, now
         return round(pct, 1), round(rss / 2**20, 1)
 
 
-def _stop(child: subprocess.Popen[bytes], uuid: str) -> None:
-    """Let the child stop its services, then kill whatever still carries the job's mark."""
-    if child.poll() is None:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-    sweep({uuid})
+def _stop(child: Child) -> None:
+    """Let the child stop its services before it is killed."""
+    if not child.ended(0):
+        child.send(signal.SIGTERM)
+        if not child.ended(STOP_S):
+            child.send(signal.SIGKILL)
+            child.ended(None)
+    child.close()
 
 
 def sweep(uuids: set[str]) -> int:

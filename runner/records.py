@@ -26,8 +26,8 @@ def missing_points(job: Job, folder: Path, measurement: str) -> list[dict[str, A
 
 
 def begin(record: dict[str, Any], folder: Path) -> None:
-    """Mark the experiment as running, with who runs it, before anything is measured."""
-    store.write_json(folder / "running.json", {**record, "status": "running", "owner": store.owner()})
+    """Mark the experiment as running, with who runs it, before anything is measured. No run outlives a power cut."""
+    store.write_json(folder / "running.json", {**record, "status": "running", "owner": store.owner()}, durable=False)
 
 
 def base(job: Job, needs: Needs, machine: Machine, root: Path) -> dict[str, Any]:

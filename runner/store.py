@@ -55,23 +55,27 @@ def laid_file(root: Path, week: str, day: str) -> Path:
     return day_dir(root, week, day) / ".laid.json"
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it is wholly there or not at all, whatever dies. Raises OSError that names the file."""
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file so that it is wholly there or not at all, whatever dies. Raises OSError that names the file.
+
+    `durable` waits for the disk, so that it outlives a power cut too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with staged.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         staged.replace(path)
     except OSError as error:
         staged.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def write_json(path: Path, value: Any) -> None:
-    write_bytes(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    write_bytes(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode(), durable=durable)
 
 
 def read_json(path: Path) -> Any:

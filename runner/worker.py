@@ -1,16 +1,19 @@
-"""The child's main: runs one job, or the checks of one deliverable, in the environment they need.
+"""The nursery's main and its children's: a child runs one job, or the checks of one deliverable.
 
 Standard library, pydantic and `tasks` only: it is started with the interpreter of any environment.
-Reads the job from the file in argv[1], writes `outcome` beside it; exit code 0 means that an outcome was written.
+A child reads its job from a file and writes `outcome` beside it; exit code 0 means that an outcome was written.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib
 import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -21,13 +24,70 @@ from typing import Any, NoReturn
 from tasks.api import Context, UserError, Workspace
 
 STOP_S = 4
+MARK, MARK_BYTES = "INFRA90_JOB", 32
 
 
 def main() -> None:
-    job = json.loads(Path(sys.argv[1]).read_bytes())
-    signal.signal(signal.SIGTERM, _stop)
+    """Fork a child for each order on the socket in argv[1], until the runner closes its end.
+
+    An order comes with three descriptors: the log, the leash, and the socket that takes the child's pid (with its
+    pidfd) and, in the end, its exit code.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's to handle
-    threading.Thread(target=_follow, args=(int(sys.argv[2]),), daemon=True).start()
+    memory = _mark_memory()
+    orders = socket.socket(fileno=int(sys.argv[1]))
+    gc.freeze()  # what is imported by now is the same for every child: none need copy it to look for garbage
+    while True:
+        said, descriptors, _, _ = socket.recv_fds(orders, 65536, 3, socket.MSG_CMSG_CLOEXEC)
+        if not said:
+            return None
+        log, leash, answer = descriptors
+        if (pid := os.fork()) == 0:
+            orders.close()
+            os.close(answer)
+            return _child(json.loads(said), log, leash, memory)
+        with socket.socket(fileno=answer) as reply:
+            _serve(pid, reply)
+        os.close(log)
+        os.close(leash)
+
+
+def _serve(pid: int, reply: socket.socket) -> None:
+    pidfd = os.pidfd_open(pid)
+    try:
+        socket.send_fds(reply, [str(pid).encode()], [pidfd])
+    except OSError:
+        pass  # the runner is gone: the leash ends the child
+    os.close(pidfd)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        reply.send(str(code).encode())
+    except OSError:
+        pass  # as above
+
+
+def _mark_memory() -> Any:
+    """Where this process's environment, as /proc shows it, holds the job's mark."""
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_void_p
+    return getenv(MARK.encode())
+
+
+def _child(order: dict[str, Any], log: int, leash: int, memory: int) -> None:
+    os.setsid()
+    os.chdir(order["folder"])
+    for standard in (1, 2):
+        os.dup2(log, standard)
+    os.close(log)
+    uuid = order["uuid"].encode()
+    ctypes.memmove(memory, uuid.ljust(MARK_BYTES, b"\0"), MARK_BYTES)  # the runner finds what a killed child left by it
+    os.environ[MARK] = order["uuid"]
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_follow, args=(leash,), daemon=True).start()
+    _work(json.loads(Path(order["job"]).read_bytes()))
+
+
+def _work(job: dict[str, Any]) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="infra90-"))
     try:
         outcome = _guarded(job, scratch)
@@ -44,9 +104,9 @@ def _stop(*_: object) -> NoReturn:
     raise SystemExit(143)
 
 
-def _follow(pipe: int) -> None:
-    """Die with the runner: the pipe's other end is closed when it is gone, even by SIGKILL."""
-    os.read(pipe, 1)
+def _follow(leash: int) -> None:
+    """Die with the runner: the leash's other end is closed when it is gone, even by SIGKILL."""
+    os.read(leash, 1)
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(STOP_S)  # the main thread may be inside C code and never see the signal
     os.kill(os.getpid(), signal.SIGKILL)
