@@ -58,7 +58,8 @@ def run(
     if reason:
         return Outcome(False, reason, {}, system, seconds)
     if found is None:
-        return Outcome(False, died(code, log), {}, system, seconds)
+        lost = died(code, log) if child else f"{python} does not start; log: {log}"
+        return Outcome(False, lost, {}, system, seconds)
     return Outcome(bool(found["ok"]), str(found.get("reason", "")), found, system, seconds)
 
 
