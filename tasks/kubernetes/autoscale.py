@@ -57,7 +57,7 @@ METRICS = {
     "achieved_qps": "requests answered per second of the load",
     "latency_p99_ms": "99th percentile of the latency of answered requests, from the moment they were due",
     "time_to_ready_s": "from the first request of the load until a replica ran (0: it already did)",
-    "time_to_steady_s": "until the p99 of every later half second stayed within twice that of the last quarter",
+    "time_to_steady_s": "until every later half second's median latency stayed within twice that of the last quarter",
     "scale_events": "changes of the number of replicas asked for",
     "replica_stddev": "standard deviation of the running replicas over the load",
     "excess_replica_s": "replica-seconds on the autoscaler's clock above what the offered rate needed",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.api import Spread
 from tasks.kubernetes.plant import Plant, Seen
 from tasks.services import open_load
 from tasks.services.open_load import Answers
@@ -51,20 +53,18 @@ class Watched:
         served = self.answers.achieved_qps(self.seconds)
         return next((at for at, seen in self.looks if seen.qps is not None and seen.qps >= 0.9 * served), None)
 
-    def curve(self) -> list[tuple[float, float]]:
-        """(start of the window in s, p99 in ms) of the requests that were due in each half second."""
+    def curve(self) -> list[tuple[float, Spread]]:
+        """(start of the window in s, latency in ms) of the requests that were due in each half second."""
         starts = [index * WINDOW_S for index in range(round(self.seconds / WINDOW_S))]
         windows = [(start, self.answers.between(start, start + WINDOW_S)) for start in starts]
-        return [(start, window.latency_ms().p99) for start, window in windows if (window.status == 200).any()]
+        return [(start, window.latency_ms()) for start, window in windows if (window.status == 200).any()]
 
     def steady_s(self) -> float:
-        """From when on p99 stays within twice the median of the last quarter's; what the run can show at most."""
-        import numpy as np
-
-        curve = self.curve()
-        usual = float(np.median([p99 for start, p99 in curve if start >= 0.75 * self.seconds]))
-        late = [start + WINDOW_S for start, p99 in curve if p99 > 2 * usual and start < 0.75 * self.seconds]
-        return max(late, default=0.0)
+        """From when on each window's median stays within twice that of the last quarter; 0 when it always did."""
+        late = 0.75 * self.seconds
+        usual = statistics.median(latency.p50 for start, latency in self.curve() if start >= late)
+        slow = [start for start, latency in self.curve() if latency.p50 > 2 * usual and start < late]
+        return max(slow) + WINDOW_S if slow else 0.0
 
     def save(self, folder: Path, name: str) -> None:
         """Keep the replicas over time and the latency curve as CSV."""
@@ -74,8 +74,8 @@ class Watched:
             writer.writerows([round(at, 2), *vars(seen).values()] for at, seen in self.looks)
         with (folder / f"latency-{name}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["from_s", "latency_p99_ms"])
-            writer.writerows(self.curve())
+            writer.writerow(["from_s", "requests", "latency_p50_ms", "latency_p99_ms"])
+            writer.writerows((start, latency.n, latency.p50, latency.p99) for start, latency in self.curve())
 
 
 def watch(plant: Plant, phases: Phases, scratch: Path, seed: int) -> Watched:
