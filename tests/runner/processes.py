@@ -12,6 +12,8 @@ from pathlib import Path
 
 from conftest import Project
 
+from runner.nursery import BLANK
+
 PATIENCE_S = 20.0  # on a machine that other tests keep busy
 
 
@@ -39,6 +41,11 @@ def workers(project: Project) -> list[int]:
     """The children that measure: they carry the mark of a job that is marked as running."""
     uuids = [json.loads(text)["uuid"] for text in markers(project)]
     return [pid for uuid in uuids for pid in of(project, "runner.worker", f"INFRA90_JOB={uuid}")]
+
+
+def nurseries(project: Project) -> list[int]:
+    """The processes that those are forked from."""
+    return of(project, "runner.worker", f"INFRA90_JOB={BLANK}")
 
 
 def markers(project: Project) -> Iterator[str]:
