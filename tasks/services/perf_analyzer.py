@@ -44,7 +44,7 @@ class Plan:
     concurrency: int = 1
     batch: int = 1
     window_ms: int = 400
-    attempts: int = 3
+    attempts: int = 2
     stability_pct: float = 25
 
 

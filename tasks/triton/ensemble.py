@@ -25,7 +25,7 @@ class Params(Base):
     config: str = "ensemble_config.pbtxt"  # the day's file that is served as it is
     image_side: int = 16  # pixels; a multiple of 16
     tolerance: float = 1e-5
-    window_ms: int = 400
+    window_ms: int = 300
 
 
 class Point(Base):
