@@ -20,6 +20,7 @@ from typing import Any
 from tasks.api import Spread, UserError
 
 LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
+LENGTHENING = (1, 3, 9)
 WINDOWS = 3  # of perf_analyzer's result
 
 SILENCE = "No valid requests recorded within time interval"
@@ -91,26 +92,28 @@ def measure(plan: Plan, grpc: str) -> Load:
 
 def measure_together(plans: Sequence[Plan], grpc: str) -> list[Load]:
     """Put several loads on the server at the same time; only what happened while all of them ran counts."""
-    seconds, last = 0.0, max(plan.attempts for plan in plans)
-    for number in range(1, last + 1):
-        try:
-            runs = run_together(plans, grpc)
-            low, high = max(run.edges[0] for run in runs), min(run.edges[-1] for run in runs)
-            seconds += max(run.seconds for run in runs)
-            loads = [summarise(plan, run, low, high, seconds) for plan, run in zip(plans, runs, strict=True)]
-        except SilentError:
-            if number == last:
-                raise
-            plans = [replace(plan, window_ms=plan.window_ms * 3) for plan in plans]
-            continue
+    seconds = 0.0
+    for _ in range(max(plan.attempts for plan in plans)):
+        loads = observe(plans, grpc)
+        seconds += loads[0].seconds
         if all(load.stable for load in loads):
             break
-    return loads
+    return [replace(load, seconds=seconds) for load in loads]
 
 
-def run_together(plans: Sequence[Plan], grpc: str) -> list[Run]:
-    with ThreadPoolExecutor(len(plans)) as pool:
-        return list(pool.map(lambda plan: attempt(plan, grpc), plans))
+def observe(plans: Sequence[Plan], grpc: str) -> list[Load]:
+    """All loads once, at the same time; with longer windows when one of them saw no answer in a window."""
+    for longer in LENGTHENING:
+        try:
+            longer_plans = [replace(plan, window_ms=plan.window_ms * longer) for plan in plans]
+            with ThreadPoolExecutor(len(plans)) as pool:
+                runs = list(pool.map(lambda plan: attempt(plan, grpc), longer_plans))
+            low, high = max(run.edges[0] for run in runs), min(run.edges[-1] for run in runs)
+            seconds = max(run.seconds for run in runs)
+            return [summarise(plan, run, low, high, seconds) for plan, run in zip(plans, runs, strict=True)]
+        except SilentError as error:
+            silent = error
+    raise silent
 
 
 def attempt(plan: Plan, grpc: str) -> Run:
