@@ -23,15 +23,17 @@ def work(root: Path, composed: Any, given: list[str]) -> tuple[Plan, Plan, jobs.
     if composed.get("task"):
         plan = adhoc.plan_of(composed, root)
         return plan, plan, jobs.expand(plan, root)
-    overrides.plain_values(composed["plan"])
-    whole, work = jobs.validated(composed["plan"], root, overrides.keys(given))
+    files = load(root, composed["plan"]["id"])
+    raw = composed["plan"] if "days" in composed["plan"] else files  # no override entered the plan
+    overrides.plain_values(raw)
+    whole, work = jobs.validated(raw, root, overrides.keys(given))
     plan = only(whole, composed)
     kept = {experiment.id for day in plan.days for experiment in day.experiments}
     days = {day.id for day in plan.days}
     of_these = jobs.Work(
         tuple(job for job in work.jobs if job.id in kept), tuple(p for p in work.proofs if p.day.id in days)
     )
-    return plan, build(load(root, composed["plan"]["id"]), root), of_these
+    return plan, whole if raw is files else build(files, root), of_these
 
 
 def only(plan: Plan, composed: Mapping[str, Any]) -> Plan:

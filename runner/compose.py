@@ -34,8 +34,11 @@ def run(root: Path, argv: list[str]) -> int:
     argv, chosen = overrides.checked(root, argv)
     plans = ConfigStore.instance()
     asks = any(word.startswith("-") for word in argv)  # Hydra's help and completion list every plan
+    enters = asks or any(word.lstrip("+~").startswith("plan.") for word in argv)
     for name in names(root) if asks else chosen:
-        plans.store(group="plan", name=name, node=_loaded(root, name) if name in chosen else {})
+        raw = _loaded(root, name) if name in chosen else {}
+        # Composing copies a plan many times over: it gets the days only when something may look into them
+        plans.store(group="plan", name=name, node=raw if enters else {"id": name})
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own mistakes come here instead of being printed
     try:
         return _with_hydra(root, argv)

@@ -74,7 +74,7 @@ def write(day: Day, root: Path, lang: str, *, only_outdated: bool = False) -> li
     English is always written, for the checks read it; another language is written beside it.
     """
     if day.week != "adhoc":
-        day = next(known for known in _week(root, day.week) if known.id == day.id)  # whole, whatever was asked for
+        [day] = build(load(root, day.id), root).days  # whole, whatever was asked for
     place = store.day_dir(root, day.week, day.id)
     written = []
     for language in dict.fromkeys(("en", lang)):
