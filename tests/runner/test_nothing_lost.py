@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,23 +80,34 @@ def finish(project: Project) -> None:
 
 
 def test_the_runner_killed_at_any_moment(fast: Project) -> None:
-    """20 rounds: at any moment of a run, its start and its end included."""
-    draw = random.Random(SEED)
+    """25 rounds: at any moment of a run, its start and its end included."""
+    draw, halfway = random.Random(SEED), 0
     print(f"seed {SEED}")
-    for turn in range(20):
+    write(fast, seconds=0.15)
+    for turn in range(25):
         if {experiment["status"] for experiment in shown(fast).values()} == {"passed"}:
-            write(fast, seconds=0.02 + turn / 1e4)  # everything is stale: there is something to do again
+            write(fast, seconds=0.15 + turn / 1e4)  # everything is stale: there is something to do again
         started = fast.start("plan=week01")
-        if turn % 4:
-            until(lambda run=started: run.poll() is not None or any(processes.markers(fast)), "the first experiment")  # type: ignore[misc]
+        if turn % 5:
+            until(lambda run=started: run.poll() is not None or run.pid in owners(fast), "the first experiment")  # type: ignore[misc]
         time.sleep(draw.uniform(0, 1.5))
         before = rows(fast)
         started.kill()
         started.communicate()
         assert_gone(fast)
-        assert before <= rows(fast), f"round {turn}: a finished point was lost"
+        now = rows(fast)
+        assert before <= now, f"round {turn}: a finished point was lost"
         assert_honest(fast)
+        per_run = Counter(key[:2] for key in now)
+        halfway += started.returncode == -signal.SIGKILL and any(count < POINTS for count in per_run.values())
     finish(fast)
+    assert halfway > 3, "too few kills came between two points of an experiment: draw other moments"
+    print(f"{halfway} of 25 kills came between two points")
+
+
+def owners(project: Project) -> set[int]:
+    """The runners that have marked an experiment as running."""
+    return {json.loads(text)["owner"]["pid"] for text in processes.markers(project)}
 
 
 @pytest.mark.parametrize(
@@ -180,15 +192,15 @@ def test_a_second_run_is_told_who_holds_the_week_or_waits(fast: Project) -> None
     assert set(rows(fast).values()) == {1}
 
 
-def test_a_killed_owner_blocks_nobody(fast: Project) -> None:
-    write(fast, seconds=0.3)
+def test_a_killed_owner_blocks_nobody_and_leaves_nobody(fast: Project) -> None:
+    write(fast, seconds=60)
     first = fast.start("plan=week01")
-    until(lambda: rows(fast), "a first point")
+    until(lambda: processes.services(fast), "the server")
     os.kill(first.pid, signal.SIGKILL)  # not reaped yet: a zombie owns nothing
-    until(lambda: not processes.workers(fast), "the worker to follow it")
+    until(lambda: not processes.of(fast), "its worker and its server to follow it", 6)
     assert shown(fast)["try-0"]["status"] == "failed"
     assert "interrupted" in shown(fast)["try-0"]["reason"]
-    write(fast, seconds=0.3, points=1)
+    write(fast)
     second = fast.run("plan=week01")
     assert second.returncode == 0, second.stdout + second.stderr
     assert f"the run of pid {first.pid} was interrupted" in second.stdout
