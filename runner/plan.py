@@ -46,6 +46,11 @@ class Deliverable(NamedTuple):
     made_by: str
     checks: tuple[tuple[str, Mapping[str, Any]], ...]
 
+    @property
+    def asked(self) -> list[Any]:
+        """Each check with its params, as a verdict keeps them."""
+        return [[name, dict(params)] for name, params in self.checks]
+
 
 class Day(NamedTuple):
     id: str

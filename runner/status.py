@@ -75,7 +75,8 @@ def of_deliverable(deliverable: Deliverable, day: Day, root: Path) -> dict[str, 
         return answer
     answer |= {key: verdict[key] for key in ("status", "reason", "remedy")}
     answer["checks"] = [{key: check[key] for key in ("check", "ok", "message")} for check in verdict["checks"]]
-    changed = [path for path, was in verdict["bound"].items() if spec.file_hash(root / path) != was]
+    changed = ["the plan's checks"] * (verdict.get("asked") != deliverable.asked)
+    changed += [path for path, was in verdict["bound"].items() if spec.file_hash(root / path) != was]
     if verdict["status"] != "blocked" and changed:
         answer |= {"status": "stale", "reason": "changed since: " + ", ".join(changed)}
     return answer

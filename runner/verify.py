@@ -43,7 +43,10 @@ def current(proof: Proof, root: Path, records: Sequence[Path], blocked_by: Seque
     stored: Mapping[str, Any] | None = store.read_json(_file(proof, root))
     if not stored or stored["reason"] != _reason(blocked_by):
         return None
-    return stored if blocked_by or stored["bound"] == bound(proof, root, records) else None
+    if blocked_by:
+        return stored
+    same = stored.get("asked") == proof.deliverable.asked and stored["bound"] == bound(proof, root, records)
+    return stored if same else None
 
 
 def bound(proof: Proof, root: Path, records: Sequence[Path]) -> dict[str, str]:
@@ -65,7 +68,7 @@ def run(proof: Proof, request: Request, records: Sequence[Path], blocked_by: Seq
     failed = any(not answer["ok"] for answer in answers)
     verdict = {
         "path": proof.deliverable.path, "status": "blocked" if blocked_by else "failed" if failed else "ok",
-        "checks": answers, "reason": _reason(blocked_by), "remedy": "; ".join(lack.remedy for lack in blocked_by),
+        "checks": answers, "asked": proof.deliverable.asked, "reason": _reason(blocked_by), "remedy": "; ".join(lack.remedy for lack in blocked_by),
         "bound": bound(proof, root, records), "sha256": spec.file_hash(target), "at": time.time(),
     }  # fmt: skip
     store.write_json(file, verdict)

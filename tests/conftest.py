@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from runner import environments, execute, settings
+from runner import cli, environments, execute, settings
 from tasks.api import read_rows
 from tasks.catalog import CHECKS, KINDS
 
@@ -63,7 +64,9 @@ def run_kind(tmp_path: Path) -> Callable[..., tuple[list[dict[str, Any]], Path]]
 def run_check(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """`run_check(check, file, params={}, records=()) -> {ok, message, evidence}`, as the runner runs it."""
 
-    def call(check: str, file: Path, params: Mapping[str, Any] | None = None, records: Sequence[Path] = ()) -> dict[str, Any]:
+    def call(
+        check: str, file: Path, params: Mapping[str, Any] | None = None, records: Sequence[Path] = ()
+    ) -> dict[str, Any]:
         return checked(check, file, params or {}, records, tmp_path)
 
     return call
@@ -120,8 +123,15 @@ class Project:
         """JSON is YAML; a text is written as it is."""
         file = self.root / "plans" / "week01" / f"day{number:02d}" / "day.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(day if isinstance(day, str) else json.dumps(day, ensure_ascii=False, indent=1), encoding="utf-8")
+        text = day if isinstance(day, str) else json.dumps(day, ensure_ascii=False, indent=1)
+        file.write_text(text, encoding="utf-8")
         return file
+
+    def offline(self) -> None:
+        """MLflow refuses at once: for tests of everything else."""
+        local = self.root / "conf" / "tracking" / "local.yaml"
+        text = local.read_text(encoding="utf-8")
+        local.write_text(text.replace('uri: ""', "uri: http://127.0.0.1:9"), encoding="utf-8")
 
     def argv(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "runner", *words]
@@ -152,5 +162,23 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    yield Project(tmp_path / "project")
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "project")
+
+
+@pytest.fixture
+def inside(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
+    """`inside(*words)`: the command in this process, for what a test must replace (a kind's needs). Its exit code."""
+    monkeypatch.chdir(project.root)
+    for name, value in project.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # put back afterwards: the command sets it
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def call(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["run", *words])
+        return cli.dispatch(list(words))
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 import yaml
 from conftest import Project
 
-from runner import cli, jobs
+from runner import jobs, workflow
 from runner.errors import Mistakes, Problem
 from tasks import rehearsal
 from tasks.api import Needs
@@ -39,21 +38,15 @@ def day(project: Project) -> Project:
 
 
 @pytest.fixture
-def said(
-    day: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., str]]:
+def said(day: Project, inside: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Iterator[Said]:
     """`said(*words)`: what the command answers to a mistake. Checks the exit code, and that nothing was done."""
-    monkeypatch.chdir(day.root)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(day.root / "cache"))
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # put back afterwards: the command sets it
 
     def call(*words: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["run", *words])
-        code = cli.dispatch(list(words))
+        code = inside(*words)
         out, err = capsys.readouterr()
         assert code == 2, out + err
         assert "Traceback" not in out + err
-        assert not out.replace("\n", "")
+        assert not out
         return err
 
     yield call
@@ -280,17 +273,13 @@ def test_a_mistake_on_the_command_line(words: list[str], says: str, said: Said) 
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_whatever_the_schema_knows_can_be_overridden(
-    words: list[str], read: Callable[[Any], bool], day: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    words: list[str], read: Callable[[Any], bool], day: Project, inside: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Written in the YAML or not: params, axes, the stanza's optional keys."""
-    from runner import workflow
-
     seen: list[Any] = []
-    monkeypatch.chdir(day.root)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
-    monkeypatch.setattr(sys, "argv", ["run"])
     monkeypatch.setattr(workflow, "run_plan", lambda plan, work, request, screen: seen.append(work) or 0)
-    assert cli.dispatch(["plan=week01", *words]) == 0
+    assert inside("plan=week01", *words) == 0
     assert read(seen[0].jobs[0])
 
 

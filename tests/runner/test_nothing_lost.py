@@ -29,9 +29,7 @@ EXPERIMENTS, POINTS = 6, 4
 def fast(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """One day of quick experiments, each with a real server behind it; MLflow refuses, so that no run waits for it."""
     monkeypatch.setenv("XDG_CACHE_HOME", project.env["XDG_CACHE_HOME"])
-    local = project.root / "conf" / "tracking" / "local.yaml"
-    text = local.read_text(encoding="utf-8")
-    local.write_text(text.replace('uri: ""', "uri: http://127.0.0.1:9"), encoding="utf-8")
+    project.offline()
     (project.root / "plans/week01/day02/day.yaml").unlink()
     (project.root / "plans/week01/day02").rmdir()
     write(project)
