@@ -23,6 +23,7 @@ def main() -> None:
     given = parser.parse_args()
     chosen = () if given.no_peers else PEERS
     console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=120)
     with tempfile.TemporaryDirectory(prefix="infra90-bench-") as folder, console.status("making the projects") as shown:
         commands = cases.everything(Path(folder), given.days, given.records, chosen)
         seconds = timing.interleaved(commands, given.rounds, shown.update)

@@ -44,7 +44,7 @@ def ours(at: Project, records: str) -> list[Case]:
         Case(f"nothing to do, a week, {records}", at.run(f"plan={week}"), at.root, at.env, DONE),
         Case(f"nothing to do, all days, {records}", at.run("plan=all"), at.root, at.env, DONE),
         Case(
-            f"nothing to do, all the way, {records}",
+            f"a week, every step, {records}",
             all_the_way,
             at.root,
             at.env,

@@ -82,7 +82,7 @@ def environment(name: str) -> Path:
     if not whole.exists():
         shutil.rmtree(place, ignore_errors=True)
         venv.create(place, with_pip=True)
-        pip = [str(place / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps", "-r", str(pins)]
+        pip = [str(place / "bin/python"), "-m", "pip", "install", "-qq", "--no-deps", "-r", str(pins)]
         subprocess.run(pip, check=True)
         whole.touch()
     return place

@@ -87,6 +87,7 @@ def finish(project: Project) -> None:
         stanza = {**record["stanza"], "matrix": {"n": [day]}}
         changed = {"id": experiment, "day": f"day{day:02d}", "week": project.week(day), "stanza": stanza}
         _write(project, project.folder(day, experiment), {**record, **changed}, rows)
+    _sent(project)
 
 
 def multiply(project: Project, total: int) -> None:
@@ -98,10 +99,11 @@ def multiply(project: Project, total: int) -> None:
         for _ in range(-(-(total - have) // (project.days * EXPERIMENTS))):
             variant = uuid.uuid4().hex[:8]
             _write(project, project.folder(day, experiment, variant), {**record, "variant": variant}, rows)
+    _sent(project)
 
 
 def _write(project: Project, folder: Path, record: Mapping[str, Any], rows: bytes) -> None:
-    """A record as a run leaves it, already sent to MLflow."""
+    """A record as a run leaves it, sent to MLflow."""
     folder.mkdir(parents=True, exist_ok=True)
     identity, target = uuid.uuid4().hex, folder / "record.json"
     text = json.dumps({**record, "uuid": identity}, ensure_ascii=False, indent=1) + "\n"
@@ -110,3 +112,10 @@ def _write(project: Project, folder: Path, record: Mapping[str, Any], rows: byte
     where = resolve(AWAY, project.root / "artifacts")
     marker = {"uuid": identity, "where": where, "run_id": identity, "stamp": markers.stamp(target), "at": record["at"]}
     (folder / markers.MARKER).write_text(json.dumps(marker), encoding="utf-8")
+
+
+def _sent(project: Project) -> None:
+    """Each day as MLflow has it: nothing waits to be sent."""
+    artifacts = project.root / "artifacts"
+    for day in markers.days(artifacts):
+        markers.mark_day(day, resolve(AWAY, artifacts), "", markers.look(day))

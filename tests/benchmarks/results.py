@@ -52,7 +52,7 @@ HEADINGS = ("what", "ours", "against", "theirs", "ratio", "target", "met")
 
 def per_experiment(seconds: Seconds, records: str, experiments: int) -> list[float]:
     """Seconds that one no-op experiment adds to a run, one value a round."""
-    busy, idle = seconds[f"a week to do, {records}"], seconds[f"nothing to do, all the way, {records}"]
+    busy, idle = seconds[f"a week to do, {records}"], seconds[f"a week, every step, {records}"]
     return [(a - b) / experiments for a, b in zip(busy, idle, strict=True)]
 
 
@@ -70,8 +70,8 @@ def ratios(seconds: Seconds, days: int, records: int, chosen: Sequence[Peer]) ->
         name = f"{peer.name} rerun"
         yield Ratio(f"nothing to do, {days} days", name, everything, seconds[name], targets.get(name, 0.0))
     yield Ratio("per no-op experiment", "import pydantic", few, seconds["pydantic"], 1.5)
-    idle = "nothing to do, all the way"
-    yield Ratio(f"{idle}, a week", "empty @hydra.main", seconds[f"{idle}, few"], hydra)
+    idle = "a week, every step"
+    yield Ratio(f"{idle}, nothing to do", "empty @hydra.main", seconds[f"{idle}, few"], hydra)
     own = f"{days * EXPERIMENTS:,} records"
     for what in ("status", "nothing to do, a week", "nothing to do, all days", idle):
         yield Ratio(f"{what}, {records:,} records", own, seconds[f"{what}, many"], seconds[f"{what}, few"])
