@@ -29,7 +29,7 @@ def pending(artifacts: Path, uri: str) -> list[Path]:
     fresh = store is not None and not store.exists()
     waiting: list[Path] = []
     for day in days(artifacts):
-        records = sorted(day.glob("experiments/*/record.json"))
+        records = record_files(day)
         waiting += [path for path in records if fresh or not record_sent(path, where)]
         if records and (fresh or not day_sent(day, where)):
             waiting.append(day)
@@ -39,6 +39,14 @@ def pending(artifacts: Path, uri: str) -> list[Path]:
 def days(artifacts: Path) -> list[Path]:
     """The day folders, in order."""
     return sorted(path for path in artifacts.glob("week*/day*") if path.is_dir())
+
+
+def record_files(day: Path) -> list[Path]:
+    """A day's records, variants too, in order."""
+    folder = day / "experiments"
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    paths = (folder.joinpath(name, "record.json") for name in names)
+    return [path for path in paths if path.exists()]
 
 
 def record_sent(path: Path, where: str) -> bool:
@@ -55,18 +63,17 @@ def record_sent(path: Path, where: str) -> bool:
 def day_sent(day: Path, where: str) -> bool:
     """Whether MLflow has this day's deliverables, verdicts and experiment statuses as they are now."""
     marker = read(day / "experiments" / MARKER)
-    seen = marker.get("files", {})
-    if marker.get("where") != where or seen.keys() != {name for name, _ in day_inputs(day)}:
+    seen, now = marker.get("files", {}), dict(day_inputs(day))
+    if marker.get("where") != where or seen.keys() != now.keys():
         return False
-    return all(
-        seen[name]["stamp"] == stamp(path) or seen[name]["sha256"] == digest(path) for name, path in day_inputs(day)
-    )
+    return all(seen[name]["stamp"] == stamp(path) or seen[name]["sha256"] == digest(path) for name, path in now.items())
 
 
 def day_inputs(day: Path) -> Iterator[tuple[str, Path]]:
     """Everything that a day's run in MLflow shows: deliverables, verdicts and the records of its experiments."""
-    for path in (*deliverables(day), *sorted(day.glob("verdicts/**/*.json")), *day.glob("experiments/*/record.json")):
+    for path in (*deliverables(day), *sorted(day.glob("verdicts/**/*.json"))):
         yield path.relative_to(day).as_posix(), path
+    yield from ((f"experiments/{path.parent.name}/{path.name}", path) for path in record_files(day))
 
 
 def deliverables(day: Path) -> list[Path]:
@@ -102,7 +109,7 @@ def forget(folder: Path, where: str) -> None:
 
 def stamp(path: Path) -> list[int]:
     """Time of change, size and inode: a record is replaced as a whole, so these change with it."""
-    state = path.stat()
+    state = os.stat(path)
     return [state.st_mtime_ns, state.st_size, state.st_ino]
 
 

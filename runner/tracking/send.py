@@ -99,7 +99,7 @@ def of_day(day: Path) -> content.Content:
 
 def records_of(day: Path) -> list[dict[str, Any]]:
     """The day's finished or blocked records, oldest first."""
-    found = [markers.read(path) for path in day.glob("experiments/*/record.json")]
+    found = [markers.read(path) for path in markers.record_files(day)]
     ended = [record for record in found if record.get("status") in (*markers.FINAL, "blocked")]
     return sorted(ended, key=lambda record: float(record["at"]))
 

@@ -82,7 +82,7 @@ def sync(
     if not waiting:
         return Sent(0, 0, "")
     outcome = work(artifacts, settings, say, deadline_s, total=len(waiting))
-    left = markers.pending(artifacts, settings.uri)
+    left = markers.pending(artifacts, settings.uri) if outcome.sent else waiting
     reason = (outcome.reason or "MLflow did not take all of them") if left else ""
     if left:
         say(f"MLflow: {reason}. {counted(left)} wait on disk; `run sync` sends them.")
