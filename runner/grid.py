@@ -15,9 +15,9 @@ TITLE = 48  # columns of a title at the most
 FILES = 3
 WORDS = {
     "en": {"days": "day", "experiments": "experiments", "files": "deliverables", "own": "checklist", "next": "next",
-           "nothing": "nothing to do", "stand": "stand-in"},
+           "nothing": "nothing to do", "stand": "stand-in", "ok": "ok"},
     "zh": {"days": "天", "experiments": "实验", "files": "交付物", "own": "清单", "next": "下一步",
-           "nothing": "没有要做的了", "stand": "替代"},
+           "nothing": "没有要做的了", "stand": "替代", "ok": "合格"},
 }  # fmt: skip
 STATES = {
     "en": {s: s for s in ("passed", "failed", "blocked", "stale", "running", "pending")},
@@ -47,9 +47,14 @@ def lines(status: Mapping[str, Any], *, lang: str = "en", colour: bool = False) 
     legend = [(MARKS[state], label) for state, label in STATES[lang].items()]
     legend.insert(1, ("◐", word["stand"]))
     yield "  " + "  ".join(f"{_paint(mark, colour)} {label}" for mark, label in legend)
+    yield from _end(status, lang)
+
+
+def _end(status: Mapping[str, Any], lang: str) -> Iterator[str]:
+    """The totals and the next command."""
     yield summary(status, lang)
     coming = following(status)
-    yield f"run plan={coming[0]}" if coming else word["nothing"]
+    yield f"run plan={coming[0]}" if coming else WORDS[lang]["nothing"]
 
 
 def summary(status: Mapping[str, Any], lang: str = "en") -> str:
@@ -67,7 +72,8 @@ def summary(status: Mapping[str, Any], lang: str = "en") -> str:
 
 
 def details(status: Mapping[str, Any], lang: str = "en", colour: bool = False) -> Iterator[str]:
-    """Every experiment and deliverable of the days, with the reasons."""
+    """Every experiment and deliverable of the days, with the reasons, then the totals and the next command."""
+    states = {**STATES[lang], "ok": WORDS[lang]["ok"]}
     for day in status["days"]:
         yield f"{day['id']} {day['title'][lang]}"
         for e in day["experiments"]:
@@ -75,9 +81,10 @@ def details(status: Mapping[str, Any], lang: str = "en", colour: bool = False) -
             yield f"  {_paint(_mark(e), colour)} {e['id']:<36} {STATES[lang][e['status']]}{tier if e['tier'] else ''}"
             yield from (f"      {text}" for text in (e["reason"], e["remedy"]) if text)
         for d in day["deliverables"]:
-            yield f"  {_paint(FILE_MARKS[d['status']], colour)} {d['path']:<36} {d['status']}"
+            yield f"  {_paint(FILE_MARKS[d['status']], colour)} {d['path']:<36} {states[d['status']]}"
             yield from (f"      {text}" for text in (d["reason"], d["remedy"]) if text)
             yield from (f"      {c['check']}: {c['message']}" for c in d["checks"] if not c["ok"])
+    yield from _end(status, lang)
 
 
 def _mark(experiment: Mapping[str, Any]) -> str:
