@@ -144,8 +144,8 @@ def _run(root: Path, composed: dict[str, Any], given: list[str], sweep: bool) ->
     groups = {group: composed[group] for group in settings.GROUPS}
     request = Request(
         root=root, settings=groups, defaults=settings.defaults(root), plain=plain_stanzas(base),
-        overrides=tuple(given), force=composed["force"], wait=composed["wait"], sweep=sweep,
-        seed=composed["seed"], lang=composed["lang"],
+        overrides=tuple(word.lstrip("+") for word in given), sweep=sweep, force=composed["force"],
+        wait=composed["wait"], seed=composed["seed"], lang=composed["lang"],
     )  # fmt: skip
     _watch_signals()
     return workflow.run_plan(plan, work, request, Screen())

@@ -50,7 +50,8 @@ def test_a_day_as_a_value(project: Project) -> None:
     assert (two.after, two.reads, two.timeout_s, two.claims) == (("first",), ("day02",), 600, ())
     assert one.stanza() == {
         "kind": "rehearsal", "title": {"en": "words", "zh": "文字"}, "params": {"seconds": 0.0},
-        "matrix": {"n": [1, 2]}, "metrics": ["elapsed_s", "value"], "uses": ["f.py"], "after": [], "reads": [], "claims": [claim],
+        "matrix": {"n": [1, 2]}, "metrics": ["elapsed_s", "value"], "uses": ["f.py"], "after": [],
+        "reads": [], "claims": [claim],
     }  # fmt: skip
     assert value.deliverables[0].asked == [["hpa_manifest", {"cpu_target_pct": 60}]]
 
