@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.test-installed
 
-.PHONY: install week03 test check lint bench clean
+.PHONY: install week03 test check lint pictures bench clean
 
 install: $(INSTALLED)
 
@@ -37,6 +37,9 @@ check: $(TESTED)
 
 lint: $(INSTALLED)
 	$(BIN)/run lint
+
+pictures: $(INSTALLED)
+	$(BIN)/python docs/pictures.py
 
 bench: $(TESTED)
 	$(BIN)/python -m tests.benchmarks

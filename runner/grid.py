@@ -54,7 +54,9 @@ def _end(status: Mapping[str, Any], lang: str) -> Iterator[str]:
     """The totals and the next command."""
     yield summary(status, lang)
     coming = following(status)
-    yield f"run plan={coming[0]}" if coming else WORDS[lang]["nothing"]
+    blocked = status["totals"]["blocked"]
+    after = f"run doctor {status['plan']}" if blocked else WORDS[lang]["nothing"]
+    yield f"run plan={coming[0]}" if coming else after
 
 
 def summary(status: Mapping[str, Any], lang: str = "en") -> str:
@@ -68,7 +70,7 @@ def summary(status: Mapping[str, Any], lang: str = "en") -> str:
         *counts,
         f"{totals['deliverables_ok']}/{totals['deliverables']} {word['files']}",
     ]
-    return " · ".join([*parts, f"{word['next']}: {coming[1] if coming else word['nothing']}"])
+    return " · ".join([*parts, f"{word['next']}: {coming[1]}"] if coming else parts)
 
 
 def details(status: Mapping[str, Any], lang: str = "en", colour: bool = False) -> Iterator[str]:

@@ -122,7 +122,7 @@ class Screen:
         for claim in record["claims"]:
             if claim["verdict"] != "unknown":
                 mark = "[green]✓[/]" if claim["verdict"] == "confirmed" else "[cyan]✗ refuted, a finding[/]"
-                self.line(f"      {mark} {escape(claim['text']['en'])}: {claim['measured']:.3g}")
+                self.line(f"      {mark} {escape(claim['text']['en'])}: {claim['measured']:.4g}")
         if status == "failed":
             self.line(f"      {escape(record['reason'])}")
             for line in log_tail(folder / "log.txt", 6):

@@ -19,7 +19,7 @@ from tasks.chaos import fleets
 from tasks.chaos.fleets import Fleet
 from tasks.services import open_load
 
-CLUSTER, STAND_IN = "kubernetes", "ray-serve"
+CLUSTER, STAND_IN = "Kubernetes", "Ray Serve"
 LOOK_S = 0.02
 
 

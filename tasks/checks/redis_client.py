@@ -75,7 +75,7 @@ def describe(answer: Any) -> str:
 
 
 def needs(params: Params) -> api.Needs:
-    return api.Needs(backend="redis", environment="triton", binaries=("redis-server",), memory_gb=1)
+    return api.Needs(backend="Redis", environment="triton", binaries=("redis-server",), memory_gb=1)
 
 
 def check(file: Path, params: Params, work: api.Workspace) -> Verdict:

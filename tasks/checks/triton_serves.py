@@ -24,7 +24,7 @@ class Params(Base):
 
 
 def needs(params: Params) -> Needs:
-    return Needs("triton", environment="triton")
+    return Needs("Triton", environment="triton")
 
 
 def check(file: Path, params: Params, work: Workspace) -> Verdict:

@@ -19,7 +19,7 @@ from tasks.kubernetes.manifest import Autoscaler
 from tasks.kubernetes.plant import Plant
 from tasks.kubernetes.watch import Phases, Watched, watch
 
-CLUSTER, STAND_IN = "kubernetes", "ray-serve"
+CLUSTER, STAND_IN = "Kubernetes", "Ray Serve"
 RISE_S = 2.0  # an earlier, quiet load: connections and code paths are warm, and the metric has a history
 
 

@@ -45,8 +45,8 @@ class Point(Base):
 
 
 def needs(params: Params) -> Sequence[Needs]:
-    backend = "prometheus+dashboard-json"
-    return [Needs(backend, stand_in_for="grafana", environment="triton", binaries=("prometheus",))]
+    backend = "Prometheus + dashboard JSON"
+    return [Needs(backend, stand_in_for="Grafana", environment="triton", binaries=("prometheus",))]
 
 
 def run(params: Params, ctx: Context) -> None:

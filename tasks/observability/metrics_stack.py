@@ -44,7 +44,7 @@ class Point(Base):
 
 
 def needs(params: Params) -> Sequence[Needs]:
-    return [Needs("triton+prometheus", environment="triton", binaries=("prometheus",))]
+    return [Needs("Triton + Prometheus", environment="triton", binaries=("prometheus",))]
 
 
 def run(params: Params, ctx: Context) -> None:

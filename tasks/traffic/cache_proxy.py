@@ -50,7 +50,7 @@ SCENARIOS: Mapping[str, Callable[[api.Context, Params], None]] = {
 def needs(params: Params) -> Sequence[api.Needs]:
     """Only `response_cache` asks for something that few machines have: Triton's own Redis cache."""
     here = ("redis-server",)  # redis-benchmark comes with it
-    client = api.Needs(backend="redis", environment="triton", binaries=here, memory_gb=2)
+    client = api.Needs(backend="Redis", environment="triton", binaries=here, memory_gb=2)
     if params.scenario != "response_cache":
         return [client]
     native = replace(client, backend=PLUGIN_BACKEND, binaries=(*here, PLUGIN))

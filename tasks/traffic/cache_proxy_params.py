@@ -9,7 +9,7 @@ from pydantic import Field
 from tasks import api
 
 Scenario = Literal["response_cache", "hit_rate", "expiry", "concurrency", "inconsistent_update"]
-PLUGIN_BACKEND = "triton-redis-cache"  # Triton's own cache plug-in, part of the NGC image
+PLUGIN_BACKEND = "Triton's Redis cache"  # Triton's own cache plug-in, part of the NGC image
 
 
 class Params(api.Params):

@@ -21,7 +21,7 @@ from pydantic import Field
 from tasks import api
 from tasks.services import model_repository, open_load, triton
 
-TRITON = "triton"
+TRITON = "Triton"
 LOOK_S = 0.5
 HOUR_S = 3600
 MODEL = Path(__file__).with_name("soak_model.py")

@@ -43,14 +43,14 @@ class Point(Base):
 
 def needs(params: Params) -> Sequence[Needs]:
     if params.device == "gpu":
-        gpu = Needs("triton-gpu", environment="triton", gpus=1)
-        return [gpu, Needs("triton-cpu", stand_in_for="triton-gpu", environment="triton")]
-    return [Needs("triton", environment="triton")]
+        gpu = Needs("Triton on a GPU", environment="triton", gpus=1)
+        return [gpu, Needs("Triton on CPU cores", stand_in_for="Triton on a GPU", environment="triton")]
+    return [Needs("Triton", environment="triton")]
 
 
 def run(params: Params, ctx: Context) -> None:
     """One server with both models; each point loads the models it names."""
-    device = "gpu" if ctx.backend == "triton-gpu" else "cpu"
+    device = "gpu" if ctx.backend == "Triton on a GPU" else "cpu"
     ctx.say("starting Triton")
     with pair.serve(params, ctx.day / params.config, ctx, ctx.out / "triton.log", device=device) as served:
         for number, point in enumerate(ctx.points):

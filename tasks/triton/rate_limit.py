@@ -39,7 +39,7 @@ class Point(Base):
 
 
 def needs(params: Params) -> Sequence[Needs]:
-    return [Needs("triton", environment="triton")]
+    return [Needs("Triton", environment="triton")]
 
 
 def run(params: Params, ctx: Context) -> None:

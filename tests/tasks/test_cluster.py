@@ -138,5 +138,5 @@ def test_the_drill_deletes_one_pod_by_force_and_no_autoscaler_interferes(kubectl
 
 def test_a_cluster_comes_first_and_ray_only_stands_in() -> None:
     native, stand_in = autoscale.needs(autoscale.Params(question="curve"))
-    assert (native.backend, native.cluster, native.tier) == ("kubernetes", True, "native")
-    assert (stand_in.backend, stand_in.stand_in_for, stand_in.tier) == ("ray-serve", "kubernetes", "stand-in")
+    assert (native.backend, native.cluster, native.tier) == ("Kubernetes", True, "native")
+    assert (stand_in.backend, stand_in.stand_in_for, stand_in.tier) == ("Ray Serve", "Kubernetes", "stand-in")

@@ -35,7 +35,7 @@ def test_replicas_follow_the_learners_own_file(run_kind: RunKind) -> None:
     text = REFERENCE.read_text(encoding="utf-8")
     own = text.replace('averageValue: "250"', 'averageValue: "40"').replace("maxReplicas: 4", "maxReplicas: 2")
     params = {"question": "curve", "seconds": 10.0}
-    rows, out = run_kind("autoscale", params, [{"qps": 200}], day_files={"hpa.yaml": own}, backend="ray-serve")
+    rows, out = run_kind("autoscale", params, [{"qps": 200}], day_files={"hpa.yaml": own}, backend="Ray Serve")
     metrics = rows[0]["metrics"]
     assert metrics["replicas"] == 2
     assert 0 < metrics["scale_out_s"] < 10
@@ -49,14 +49,14 @@ def test_a_cpu_target_other_than_the_experiments_is_the_users_to_mend(run_kind: 
     own = REFERENCE.read_text(encoding="utf-8").replace("averageUtilization: 50", "averageUtilization: 80")
     params = {"question": "trigger", "decides": "cpu", "load": [{"seconds": 2.0, "qps": 10.0}]}
     with pytest.raises(AssertionError, match="averageUtilization is 80 but the experiment measures 50"):
-        run_kind("autoscale", params, [{"cpu_target_pct": 50}], day_files={"hpa.yaml": own}, backend="ray-serve")
+        run_kind("autoscale", params, [{"cpu_target_pct": 50}], day_files={"hpa.yaml": own}, backend="Ray Serve")
 
 
 @pytest.mark.slow
 def test_a_cold_start_is_seen_by_every_request_that_waits_for_it(run_kind: RunKind) -> None:
     params = {"question": "cold_start", "load": [{"seconds": 8.0, "qps": 40.0}]}
     points = [{"start": "warm"}, {"start": "cold"}]
-    rows, _ = run_kind("autoscale", params, points, day_files={"hpa.yaml": REFERENCE}, backend="ray-serve")
+    rows, _ = run_kind("autoscale", params, points, day_files={"hpa.yaml": REFERENCE}, backend="Ray Serve")
     warm, cold = (row["metrics"] for row in rows)
     assert warm["time_to_ready_s"] == 0 < cold["time_to_ready_s"]
     assert cold["latency_p99_ms"] > 800 * cold["time_to_ready_s"] * 0.9
@@ -66,7 +66,7 @@ def test_a_cold_start_is_seen_by_every_request_that_waits_for_it(run_kind: RunKi
 
 @pytest.mark.slow
 def test_killed_replicas_come_back_and_failures_are_counted(run_kind: RunKind) -> None:
-    rows, _ = run_kind("chaos", {"qps": 50.0}, [{"fault": "pod_delete", "repeats": 2}], backend="ray-serve")
+    rows, _ = run_kind("chaos", {"qps": 50.0}, [{"fault": "pod_delete", "repeats": 2}], backend="Ray Serve")
     row = rows[0]
     assert row["spread"]["recovery_s"]["n"] == 2
     assert 0.2 < row["metrics"]["recovery_s"] < 30

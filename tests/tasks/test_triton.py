@@ -97,7 +97,7 @@ def test_rate_limiter_gives_the_first_model_about_two_thirds(run_kind: RunKind) 
 @pytest.mark.slow
 def test_each_model_beside_the_other_is_measured_only_while_both_run(run_kind: RunKind) -> None:
     points = [{"deployment": "a_alone"}, {"deployment": "a+b"}]
-    rows, _ = run_kind("triton_colocation", QUICK, points, {PAIR.name: PAIR}, backend="triton-cpu")
+    rows, _ = run_kind("triton_colocation", QUICK, points, {PAIR.name: PAIR}, backend="Triton on CPU cores")
     alone, both = (metrics(rows, **point) for point in points)
     assert "b_latency_p50_ms" not in alone
     assert min(both["a_latency_p50_ms"], both["b_latency_p50_ms"]) <= both["latency_p50_ms"]
