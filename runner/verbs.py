@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from runner import deliver, doctor, environments, glance, lint, settings, store, tracking, workflow
+from runner import deliver, doctor, environments, glance, jobs, lint, settings, store, tracking, workflow
 from runner.errors import mistake, nearest
-from runner.jobs import Work, expand
+from runner.jobs import Work
 from runner.plan import Plan, names
 from runner.preflight import missing_packages, probe
 from runner.request import Request, plain_stanzas
@@ -48,8 +48,7 @@ def planned(root: Path, words: list[str], default: str = "") -> tuple[Plan, Work
     name = words[0] if words else default
     if not name:
         raise mistake("which plan?", where="command line", remedy="run VERB week03, or a day: day18")
-    plan = glance.read(root, name)
-    return plan, expand(plan, root)
+    return jobs.read(root, name)
 
 
 def check(root: Path, words: list[str], given: dict[str, object]) -> int:

@@ -68,7 +68,8 @@ def run(proof: Proof, request: Request, records: Sequence[Path], blocked_by: Seq
     failed = any(not answer["ok"] for answer in answers)
     verdict = {
         "path": proof.deliverable.path, "status": "blocked" if blocked_by else "failed" if failed else "ok",
-        "checks": answers, "asked": proof.deliverable.asked, "reason": _reason(blocked_by), "remedy": "; ".join(lack.remedy for lack in blocked_by),
+        "checks": answers, "asked": proof.deliverable.asked,
+        "reason": _reason(blocked_by), "remedy": "; ".join(lack.remedy for lack in blocked_by),
         "bound": bound(proof, root, records), "sha256": spec.file_hash(target), "at": time.time(),
     }  # fmt: skip
     store.write_json(file, verdict)
