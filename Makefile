@@ -12,6 +12,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: sudo apt-get install -y python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --progress-bar on --disable-pip-version-check -e .
+	@$(BIN)/python -m compileall -q runner tasks
 	@touch $@
 	@echo "installed; now: $(BIN)/run --help"
 

@@ -1,6 +1,6 @@
 """`make pictures`: the README's pictures, from this checkout's own artifacts, drawn by a real browser.
 
-    .venv/bin/python docs/pictures.py      needs chromium (apt-get install chromium) and a measured week 3
+.venv/bin/python docs/pictures.py      needs chromium (apt-get install chromium) and a measured week 3
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from runner.build import build
 from runner.jobs import Proof
 from runner.plan import Day, Plan, day_folders, load
 from runner.preflight import Machine, lacks
-from runner.report.files import in_language
+from runner.report.files import edited, in_language
 from runner.request import Request
 from runner.show import Screen
 
@@ -102,8 +102,10 @@ def _sources(day: Day, root: Path) -> list[Path]:
 
 
 def _outdated(target: Path, sources: Sequence[Path]) -> bool:
-    """As make sees it: not there, or older than something that it is made from."""
+    """As make sees it: not there, or older than something that it is made from. The learner's own edit stays."""
     if not target.exists():
         return True
+    if edited(target):
+        return False
     made = target.stat().st_mtime_ns
     return any(source.stat().st_mtime_ns > made for source in sources)

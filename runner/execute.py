@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -18,6 +19,7 @@ from runner.nursery import MARK, Child
 
 STOP_S = 5.0
 SAMPLE_S = 1.0
+JOB = "infra90-job-"  # of the folder for everything temporary that a job writes, with the runner's pid
 
 
 class Interrupted(KeyboardInterrupt):
@@ -46,10 +48,10 @@ def run(
 ) -> Outcome:
     """Run the worker on `job` with that interpreter. Raises Interrupted after the child was stopped."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="infra90-job-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{JOB}{os.getpid()}-") as folder:
         file, answer = Path(folder) / "job.json", Path(folder) / "outcome.json"
         file.write_text(json.dumps({**job, "outcome": str(answer)}, ensure_ascii=False), encoding="utf-8")
-        order = {"uuid": job["uuid"], "job": str(file), "folder": str(log.parent)}
+        order = {"uuid": job["uuid"], "job": str(file), "folder": str(log.parent), "scratch": folder}
         with _child(python, order, log) as child:
             reason, system = _watch(child, limits, on_tick, samples) if child else ("", {})
             code = child.code() if child and not reason else None
@@ -160,6 +162,14 @@ def sweep(uuids: set[str]) -> int:
         except (OSError, ProcessLookupError):
             continue  # gone, or another user's
     return killed
+
+
+def tidy() -> None:
+    """Remove the temporary folders of runners that are gone."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{JOB}*-*"):
+        pid = folder.name.removeprefix(JOB).partition("-")[0]
+        if pid.isdigit() and not store.process_start(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def died(code: int | None, log: Path) -> str:

@@ -109,14 +109,21 @@ def nothing_to_do(root: Path, argv: list[str]) -> bool:
     if len(argv) != 1 or not argv[0].startswith("plan=") or "," in argv[0]:
         return False
     try:
-        found = of(root, argv[0].removeprefix("plan="))
+        plan = read(root, argv[0].removeprefix("plan="))
+        found = status.of_plan(plan, root, settings.defaults(root))
     except Mistakes:
         return False  # the working side finds those of kinds and checks too, and reports them together
-    if not status.complete(found):
+    if not status.complete(found) or not all_sent(plan, root):
         return False
     print(grid.summary(found))
     print("nothing to do: everything is measured and proved (force=true measures again)")
     return True
+
+
+def all_sent(plan: Plan, root: Path) -> bool:
+    """Whether MLflow has heard of every record since it was written; `runner.tracking` looks closer."""
+    folders = (store.experiment_dir(root, e.week, e.day, e.id) for day in plan.days for e in day.experiments)
+    return all(store.newer(folder / "tracked.json", folder / "record.json") for folder in folders)
 
 
 def read(root: Path, name: str) -> Plan:

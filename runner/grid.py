@@ -36,6 +36,7 @@ def lines(status: Mapping[str, Any], *, lang: str = "en", colour: bool = False) 
     """One line a day, then the legend, the totals and the next command."""
     word = WORDS[lang]
     wide = min(max((_width(day["title"][lang]) for day in status["days"]), default=0), TITLE)
+    name = max((len(day["id"]) for day in status["days"]), default=0)
     most = max((len(day["experiments"]) for day in status["days"]), default=0)
     for day in status["days"]:
         marks = "".join(_paint(_mark(e), colour) for e in day["experiments"]) + " " * (most - len(day["experiments"]))
@@ -43,7 +44,8 @@ def lines(status: Mapping[str, Any], *, lang: str = "en", colour: bool = False) 
         files += " " * (FILES - len(day["deliverables"]))
         ticked = f"{sum(item['done'] for item in day['checklist'])}/{len(day['checklist'])}"
         title = _fit(day["title"][lang], wide)
-        yield f"  {day['id']:<6}{title}  {word['experiments']} {marks}  {word['files']} {files}  {word['own']} {ticked}"
+        head = f"  {day['id']:<{name}} {title}  {word['experiments']} {marks}"
+        yield f"{head}  {word['files']} {files}  {word['own']} {ticked}"
     legend = [(MARKS[state], label) for state, label in STATES[lang].items()]
     legend.insert(1, ("◐", word["stand"]))
     yield "  " + "  ".join(f"{_paint(mark, colour)} {label}" for mark, label in legend)
@@ -54,9 +56,13 @@ def _end(status: Mapping[str, Any], lang: str) -> Iterator[str]:
     """The totals and the next command."""
     yield summary(status, lang)
     coming = following(status)
-    blocked = status["totals"]["blocked"]
-    after = f"run doctor {status['plan']}" if blocked else WORDS[lang]["nothing"]
-    yield f"run plan={coming[0]}" if coming else after
+    unproved = [day["id"] for day in status["days"] if any(d["status"] == "failed" for d in day["deliverables"])]
+    if coming:
+        yield f"run plan={coming[0]}"
+    elif unproved:
+        yield f"run check {unproved[0]}"
+    else:
+        yield f"run doctor {status['plan']}" if status["totals"]["blocked"] else WORDS[lang]["nothing"]
 
 
 def summary(status: Mapping[str, Any], lang: str = "en") -> str:

@@ -107,6 +107,7 @@ def reconcile(root: Path, weeks: Sequence[str]) -> list[str]:
 
     A record that passed before stays as it is; the points measured meanwhile are in rows.jsonl.
     """
+    execute.tidy()
     messages = []
     for week in weeks:
         for marker_file in sorted(store.week_dir(root, week).glob("*/experiments/*/running.json")):

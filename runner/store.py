@@ -78,6 +78,14 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     write_bytes(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode(), durable=durable)
 
 
+def newer(path: Path, than: Path) -> bool:
+    """Whether `path` is there and not older than the other."""
+    try:
+        return path.stat().st_mtime_ns >= than.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file, or None when there is no such file or it is not JSON."""
     try:

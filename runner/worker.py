@@ -82,6 +82,7 @@ def _child(order: dict[str, Any], log: int, leash: int, memory: int) -> None:
     uuid = order["uuid"].encode()
     ctypes.memmove(memory, uuid.ljust(MARK_BYTES, b"\0"), MARK_BYTES)  # the runner finds what a killed child left by it
     os.environ[MARK] = order["uuid"]
+    os.environ["TMPDIR"] = tempfile.tempdir = order["scratch"]
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_follow, args=(leash,), daemon=True).start()
     _work(json.loads(Path(order["job"]).read_bytes()))

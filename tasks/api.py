@@ -57,7 +57,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Spread:
-    """How a repeated measurement scattered: sample count, median, tails and standard deviation, in the metric's unit."""
+    """How a repeated measurement scattered: sample count, median, tails, standard deviation, in the metric's unit."""
 
     n: int
     p50: float

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import jinja2
 
 
+MEMORY = ".written.json"
+
+
 @cache
 def templates() -> jinja2.Environment:
     """The report's templates; HTML ones escape what they are given, an unknown name is an error."""
@@ -38,15 +41,25 @@ def render(template: str, **values: Any) -> str:
 def write(path: Path, text: str) -> Path:
     """Write the whole file or nothing: a reader never sees half a report. One that the learner has edited stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    memory = path.with_name(".written.json")
-    written = json.loads(memory.read_bytes()) if memory.exists() else {}
-    now = _hash(text.encode())
-    if path.exists() and _hash(path.read_bytes()) not in (now, written.get(path.name)):
+    now, written = _hash(text.encode()), _written(path)
+    if edited(path) and _hash(path.read_bytes()) != now:
         return path
     _replace(path, text)
     if written.get(path.name) != now:
-        _replace(memory, json.dumps({**written, path.name: now}, indent=1, sort_keys=True))
+        _replace(path.with_name(MEMORY), json.dumps({**written, path.name: now}, indent=1, sort_keys=True))
     return path
+
+
+def edited(path: Path) -> bool:
+    """Whether the file is there and is not what was last written to it."""
+    return path.exists() and _hash(path.read_bytes()) != _written(path).get(path.name)
+
+
+def _written(path: Path) -> dict[str, str]:
+    """What was last written to each report of the folder: name → SHA-256."""
+    memory = path.with_name(MEMORY)
+    known: dict[str, str] = json.loads(memory.read_bytes()) if memory.exists() else {}
+    return known
 
 
 def _hash(data: bytes) -> str:

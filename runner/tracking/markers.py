@@ -37,8 +37,9 @@ def pending(artifacts: Path, uri: str) -> list[Path]:
 
 
 def days(artifacts: Path) -> list[Path]:
-    """The day folders, in order."""
-    return sorted(path for path in artifacts.glob("week*/day*") if path.is_dir())
+    """The day folders, and those of ad hoc tasks, in order."""
+    found = (*artifacts.glob("week*/day*"), *artifacts.glob("adhoc/*"))
+    return sorted(path for path in found if path.is_dir())
 
 
 def record_files(day: Path) -> list[Path]:

@@ -43,7 +43,7 @@ def serve(
     """Run `argv` until the block ends. `ready` is polled until it returns True (its OSErrors mean "not yet").
 
     The child dies with this process even on SIGKILL (`setpriv --pdeathsig`), and leads a process group of its own
-    so that its children are stopped with it. Raises UserError with the log's tail when it exits or is not ready in time.
+    so that its children are stopped with it. Raises UserError with the log's tail if it exits or is not ready in time.
     """
     with log.open("ab") as sink:
         process = subprocess.Popen(

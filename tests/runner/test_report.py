@@ -108,7 +108,8 @@ def test_the_same_records_give_the_same_bytes(week: Path) -> None:
 
     facts.PLOTS.drawn.clear()
     assert written() == first
-    assert not [path for path in first if "/." in path]  # nothing staged is left behind
+    staged = [path for path in first if "/." in path and not path.endswith(".written.json")]
+    assert not staged
 
 
 @pytest.mark.parametrize(("lang", "suffix"), [("en", ""), ("zh", ".zh")])

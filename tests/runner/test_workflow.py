@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, lay
+from conftest import ROOT, Project, lay
 
 from tasks import rehearsal
 from tasks.api import Needs, read_rows
@@ -274,3 +274,22 @@ def test_a_sweep_runs_each_value(one: Project) -> None:
     records = [json.loads(file.read_text()) for file in one.folder("x").parent.glob("first+*/record.json")]
     assert sorted(record["stanza"]["matrix"]["n"] for record in records) == [[1], [1, 4], [4]]
     assert not (one.folder("first") / "record.json").exists()
+
+
+def test_a_done_plan_whose_records_mlflow_lacks_is_sent_by_the_next_run(project: Project) -> None:
+    project.offline()
+    assert project.run("plan=week01").returncode == 0
+    local = project.root / "conf" / "tracking" / "local.yaml"
+    local.write_text((ROOT / "conf" / "tracking" / "local.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    again = project.run("plan=week01")
+    assert "MLflow has them" in again.stdout, again.stdout + again.stderr
+    assert "nothing to do: everything" in project.run("plan=week01").stdout
+
+
+def test_a_report_that_the_learner_edited_stays(project: Project) -> None:
+    project.offline()
+    assert project.run("plan=day01").returncode == 0
+    report = project.root / "artifacts" / "week01" / "day01" / "report_day01.md"
+    report.write_text("my own words\n", encoding="utf-8")
+    assert project.run("plan=day01", "force=true").returncode == 0
+    assert report.read_text(encoding="utf-8") == "my own words\n"
