@@ -25,7 +25,7 @@ def prove_and_report(
     verdicts = prove([p for p in proofs if p.deliverable.made_by not in verify.REPORTS], machine, request, screen)
     for day in plan.days:
         for path in write(day, request.root, request.lang, only_outdated=True):
-            screen.progress(f"wrote {path.relative_to(request.root)}")
+            screen.line(f"[dim]· wrote {path.relative_to(request.root)}[/dim]")
     reports = [p for p in proofs if p.deliverable.made_by in verify.REPORTS]
     return verdicts + prove(reports, machine, request, screen)
 

@@ -121,9 +121,12 @@ def _count(rows: Path) -> int:
 def waits_for(job: Job, at: Target, request: Request) -> str:
     """Why the job cannot start yet: an experiment before it has not passed, or a file that it uses is not there."""
     for name in job.experiment.after:
-        folder = store.experiment_dir(request.root, job.day.week, job.day.id, name)
-        record = store.read_json(folder / "record.json") or {"status": "pending"}
-        if record["status"] != "passed":
-            return f"needs {name}, which is {record['status']}"
+        own, plain = (
+            store.read_json(store.experiment_dir(request.root, job.day.week, job.day.id, name, variant) / "record.json")
+            for variant in (at.variant, "")
+        )
+        state = (own or plain or {"status": "pending"})["status"]
+        if state != "passed":
+            return f"needs {name}, which is {state}"
     lost = [name for name in job.experiment.uses if not (at.day / name).is_file()]
     return f"needs {lost[0]}, which is not in {at.day}" if lost else ""

@@ -32,13 +32,22 @@ class Request:
         return str(self.settings["environment"]["mode"])
 
     def variant(self, job: Job, needs: Needs) -> str:
-        """'' for what the plan says, else a name for what the command line changed: kept apart from the plan's own."""
+        """'' for what the plan says, else a name for what the command line changed: kept apart from the plan's own.
+
+        All that one command changed has one name, and so one workspace: an export and what reads it belong together.
+        """
         stanza = job.experiment.stanza()
         groups = {group: self.settings[group] for group in needs.settings}
         changed = stanza != self.plain.get((job.day.id, job.id), stanza)
         if not changed and all(self.defaults[group] == value for group, value in groups.items()):
             return ""
-        return spec.digest([stanza, groups])[:8]
+        return spec.digest([sorted(filter(_changes_work, self.overrides)), self.settings["model"]])[:8]
+
+
+def _changes_work(override: str) -> bool:
+    """Whether an override changes what is measured, not which of it or how the command behaves."""
+    key = override.partition("=")[0]
+    return key != "plan" and key.partition(".")[0] in ("plan", "model", "machine")
 
 
 def plain_stanzas(plan: Plan) -> dict[tuple[str, str], dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.status import Status
 from rich.table import Table
 
 from runner import grid, store
@@ -31,6 +32,7 @@ class Screen:
         self.console = console or Console(highlight=False)
         self.live = self.console.is_terminal
         self.last = ""
+        self.spinner: Status | None = None
         self.began = time.monotonic()
 
     @classmethod
@@ -39,13 +41,24 @@ class Screen:
         return cls(Console(highlight=False, stderr=True))
 
     def line(self, text: str) -> None:
+        self.rest()
         self.console.print(text, soft_wrap=True)
 
+    def rest(self) -> None:
+        """Take the spinner away: something that stays is printed next."""
+        if self.spinner:
+            self.spinner.stop()
+            self.spinner = None
+
     def progress(self, message: str) -> None:
-        """One step of long work; a repeated message is printed once."""
-        if message != self.last:
+        """One step of long work: a spinner's text in a terminal, else a line (a repeated message once)."""
+        if self.live:
+            self.spinner = self.spinner or self.console.status("")
+            self.spinner.start()
+            self.spinner.update(escape(message))
+        elif message != self.last:
             self.line(f"[dim]· {escape(message)}[/dim]")
-            self.last = message
+        self.last = message
 
     @contextmanager
     def busy(self, what: str) -> Iterator[Callable[[str], None]]:
@@ -54,6 +67,7 @@ class Screen:
             self.progress(what)
             yield lambda message: None
             return
+        self.rest()
         with self.console.status(escape(what)) as spinner:
             yield lambda message: spinner.update(escape(message))
 
@@ -92,6 +106,7 @@ class Screen:
         """A progress bar over the experiment's points (in a terminal), or a line for each point."""
         head = f"[{number}/{total}] {job.day.id} {job.id}"
         planned, seen = len(job.points), 0
+        self.rest()
         if self.live:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20),
                        TextColumn("{task.completed:.0f}/{task.total:.0f} points"), TimeElapsedColumn())  # fmt: skip
@@ -156,12 +171,13 @@ class Screen:
                 self.line(f"        {escape(record['remedy'])}")
         self.line(f"took {duration(time.monotonic() - self.began)} · reports under artifacts/ · `run ui` opens MLflow")
 
-    def closing_variants(self, jobs: Sequence[Job], ended: Sequence[Mapping[str, Any]]) -> None:
+    def closing_variants(self, ended: Sequence[Mapping[str, Any]]) -> None:
+        """Where the figures of what was overridden are kept."""
         where = sorted({f"{r['day']}/experiments/{r['id']}+{r['variant']}" for r in ended if r["variant"]})
-        self.line(f"{len(jobs)} experiments were overridden: kept apart from the plan's own, under")
+        if where:
+            self.line("overridden, so kept apart from the plan's own; compare them in MLflow (`run ui`):")
         for path in where:
             self.line(f"    {path}")
-        self.line(f"took {duration(time.monotonic() - self.began)} · compare them in MLflow: `run ui`")
 
 
 def figures(row: Mapping[str, Any], metrics: Sequence[str]) -> str:

@@ -27,6 +27,10 @@ class Split:
     ready: tuple[tuple[Job, Needs], ...]
     blocked: tuple[tuple[Job, tuple[Lack, ...]], ...]
 
+    def varied(self, request: Request) -> tuple[tuple[Job, Needs], ...]:
+        """The ready jobs that the command line changed."""
+        return tuple((job, needs) for job, needs in self.ready if request.variant(job, needs))
+
 
 def run_plan(plan: Plan, work: Work, request: Request, screen: Screen) -> int:
     """Measure, prove, report and track everything of the plan that is not done. Returns the exit code."""
@@ -40,17 +44,20 @@ def run_plan(plan: Plan, work: Work, request: Request, screen: Screen) -> int:
         machine = probe(root)
         own = {day.id: workspace.lay(day, root) for day in plan.days}
         split = choose(work.jobs, machine, request, screen)
+        if request.sweep and (varied := split.varied(request)):
+            split = Split(varied, ())  # a sweep measures what it varies, not what is the same in all of its jobs
         todo = [(job, needs) for job, needs in split.ready if not measure.done(job, needs, request)]
         screen.opening(plan, machine, todo, split.blocked, len(split.ready) - len(todo))
         ended = [records.block(job, found, machine, root) for job, found in split.blocked]
         ended += measure_all(todo, machine, own, request, screen)
-        if variants := [job for job, needs in split.ready if request.variant(job, needs)]:
+        if request.sweep and split.varied(request):
             track(request, screen)
-            screen.closing_variants(variants, ended)
+            screen.closing_variants(ended)
             return exit_code(ended, [])
         verdicts = prove_and_report(plan, work.proofs, machine, request, screen)
         track(request, screen)
         screen.closing(status.of_plan(plan, root, request.defaults), ended)
+        screen.closing_variants(ended)
         return exit_code(ended, verdicts)
 
 

@@ -293,3 +293,22 @@ def test_a_report_that_the_learner_edited_stays(project: Project) -> None:
     report.write_text("my own words\n", encoding="utf-8")
     assert project.run("plan=day01", "force=true").returncode == 0
     assert report.read_text(encoding="utf-8") == "my own words\n"
+
+
+def test_all_that_one_command_changed_is_kept_together(project: Project) -> None:
+    project.offline()
+    words = [f"plan.days.day01.experiments.try-1-{n}.matrix.n=[7]" for n in (1, 2)]
+    ended = project.run("plan=day01", *words)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    folders = sorted(path.name for path in (project.root / "artifacts/week01/day01/experiments").glob("*+*"))
+    assert [name.partition("+")[0] for name in folders] == ["try-1-1", "try-1-2"]
+    assert len({name.partition("+")[2] for name in folders}) == 1
+
+
+def test_a_sweep_measures_only_what_it_varies(project: Project) -> None:
+    project.offline()
+    ended = project.run("-m", "plan=day01", "plan.days.day01.experiments.try-1-1.matrix.n=[3],[4]")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    folders = sorted(path.name for path in (project.root / "artifacts/week01/day01/experiments").iterdir())
+    assert len(folders) == 2
+    assert all(name.startswith("try-1-1+") for name in folders)
