@@ -97,6 +97,10 @@ class Place:
         path = (*self.path, *inner)
         self.problems.append(Problem(self.sources.where(path), ".".join(path), what, remedy))
 
+    def set_by_hand(self, *inner: str) -> bool:
+        """Whether the command line set this key."""
+        return self.sources.where((*self.path, *inner)) == "command line"
+
 
 def _job(experiment: Experiment, day: Day, place: Place) -> Iterator[Job]:
     if experiment.kind not in KINDS:
@@ -196,12 +200,15 @@ def _metrics(kind: Kind, experiment: Experiment, place: Place) -> None:
             place.problem((*at, "metric"), f"'{claim['metric']}' is not measured here", remedy)
         for side in ("at", "over"):
             for axis, value in claim[side].items():
-                if axis not in experiment.matrix:
-                    place.problem((*at, side, axis), "is not an axis of the matrix", nearest(axis, experiment.matrix))
-                elif value not in experiment.matrix[axis]:
-                    place.problem(
-                        (*at, side, axis), f"{value!r} is not in the matrix", f"it has {experiment.matrix[axis]}"
-                    )
+                _claimed(axis, value, experiment.matrix, (*at, side, axis), place)
+
+
+def _claimed(axis: str, value: Any, matrix: Mapping[str, list[Any]], at: tuple[str, ...], place: Place) -> None:
+    """A claim speaks of a point of the matrix; one that the command line took out of it stays unknown."""
+    if axis not in matrix:
+        place.problem(at, "is not an axis of the matrix", nearest(axis, matrix))
+    elif value not in matrix[axis] and not place.set_by_hand("matrix", axis):
+        place.problem(at, f"{value!r} is not in the matrix", f"it has {matrix[axis]}")
 
 
 def _uses(experiment: Experiment, day: Day, place: Place) -> None:

@@ -312,3 +312,14 @@ def test_a_sweep_measures_only_what_it_varies(project: Project) -> None:
     folders = sorted(path.name for path in (project.root / "artifacts/week01/day01/experiments").iterdir())
     assert len(folders) == 2
     assert all(name.startswith("try-1-1+") for name in folders)
+
+
+def test_a_sweep_may_leave_out_what_a_claim_speaks_of(project: Project) -> None:
+    claim = {"text": {"en": "words", "zh": "文字"}, "metric": "value", "at": {"n": 2}, "op": ">=", "value": 1}
+    project.write_day(1, project.day(1, {"try-1-1": project.experiment(claims=[claim])}))
+    project.offline()
+    ended = project.run("-m", "plan=day01", "plan.days.day01.experiments.try-1-1.matrix.n=[1],[2]")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    records = project.root.glob("artifacts/week01/day01/experiments/try-1-1+*/record.json")
+    verdicts = [json.loads(path.read_text(encoding="utf-8"))["claims"][0]["verdict"] for path in records]
+    assert sorted(verdicts) == ["confirmed", "unknown"]
