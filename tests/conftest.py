@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,6 +95,11 @@ def lay(folder: Path, files: Mapping[str, Any]) -> None:
         target.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def _hears_ctrl_c() -> None:
+    """A test run that was put into the background ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Project:
     """A small project of its own: two days of rehearsals, the real conf/, its own artifacts and cache."""
 
@@ -146,7 +152,7 @@ class Project:
         env = {**self.env, "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
             self.argv(*words), cwd=self.root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=_hears_ctrl_c,
         )  # fmt: skip
 
     def folder(self, experiment: str, day: int = 1) -> Path:
