@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
