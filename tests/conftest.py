@@ -18,6 +18,9 @@ from runner import cli, environments, execute, settings
 from tasks.api import read_rows
 from tasks.catalog import CHECKS, KINDS
 
+# A test run that was put into the background ignores Ctrl-C, and every process that it starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).resolve().parent.parent
 LIMITS = execute.Limits(timeout_s=300, memory_gb=16)
 
@@ -94,11 +97,6 @@ def lay(folder: Path, files: Mapping[str, Any]) -> None:
         target.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
-def _hears_ctrl_c() -> None:
-    """A test run that was put into the background ignores SIGINT, and its children would inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Project:
     """A small project of its own: two days of rehearsals, the real conf/, its own artifacts and cache."""
 
@@ -151,7 +149,7 @@ class Project:
         env = {**self.env, "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
             self.argv(*words), cwd=self.root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True, preexec_fn=_hears_ctrl_c,
+            start_new_session=True,
         )  # fmt: skip
 
     def folder(self, experiment: str, day: int = 1) -> Path:
