@@ -28,7 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "status.html"
         page.write_text(status_page(), encoding="utf-8")
-        shoot(page, pictures / "status.png", "1130,330", folder)
+        shoot(page, pictures / "status.png", "1130,270", folder)
         report = ROOT / "artifacts" / "week03" / "day21" / "weekly_report_wk3.html"
         shoot(report, pictures / "weekly_report.png", "1130,1500", folder)
 
