@@ -13,7 +13,7 @@ from runner import environments, execute, parsed, records, spec, store, workspac
 from runner.jobs import Job
 from runner.plan import day_folders
 from runner.preflight import Machine
-from runner.request import Request
+from runner.request import SEED, Request
 from tasks.api import Needs
 
 Tick = Callable[[int], None]  # points measured so far
@@ -46,8 +46,9 @@ def target(job: Job, needs: Needs, request: Request) -> Target:
             files.append(day.folder / name)  # a better reference makes the record stale, until it is laid again
     inputs = spec.inputs(files, root)
     settings = {group: request.settings[group] for group in needs.settings}
+    drawn = settings if request.seed == SEED else {**settings, "seed": request.seed}
     measurement = spec.measurement(
-        job.experiment.kind, job.params.model_dump(mode="json"), inputs, settings, needs.backend
+        job.experiment.kind, job.params.model_dump(mode="json"), inputs, drawn, needs.backend
     )
     folder = store.experiment_dir(root, day.week, day.id, job.id, variant)
     return Target(folder, place, variant, inputs, read, settings, measurement)

@@ -324,3 +324,12 @@ def test_a_sweep_may_leave_out_what_a_claim_speaks_of(project: Project) -> None:
     records = project.root.glob("artifacts/week01/day01/experiments/try-1-1+*/record.json")
     verdicts = [json.loads(path.read_text(encoding="utf-8"))["claims"][0]["verdict"] for path in records]
     assert sorted(verdicts) == ["confirmed", "unknown"]
+
+
+def test_another_seed_is_measured_apart(project: Project) -> None:
+    project.offline()
+    ended = project.run("-m", "plan=day01", "experiment=try-1-1", "seed=90,1,2")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    folders = sorted(path.name for path in (project.root / "artifacts/week01/day01/experiments").iterdir())
+    assert len(folders) == 3
+    assert folders[0] == "try-1-1"
