@@ -67,16 +67,6 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One measured point: `metrics` are medians unless the metric's name says otherwise (`latency_p99_ms`)."""
-
-    point: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    spread: Mapping[str, Spread] = field(default_factory=dict)
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Verdict:
     """The outcome of one check on one deliverable, with the evidence (figures, first mismatches)."""
 

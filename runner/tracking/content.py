@@ -87,11 +87,6 @@ def of_points(record: Mapping[str, Any], rows: Lines) -> list[Content]:
     return contents
 
 
-def point_name(point: Mapping[str, Any]) -> str:
-    """The axes in a few words; empty for an experiment without a matrix."""
-    return " ".join(f"{axis}={plain(value)}" for axis, value in point.items())
-
-
 def point_metrics(row: Mapping[str, Any]) -> dict[str, float]:
     """The row's metrics and, for repeated ones, the spread: `latency_ms` brings `latency_ms_p95` and so on."""
     metrics = {key_name(name): float(value) for name, value in row["metrics"].items()}
