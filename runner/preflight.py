@@ -20,10 +20,20 @@ from tasks.api import Needs
 
 # executable → Debian/Ubuntu package
 PACKAGES = {
-    "redis-server": "redis-server",
+    "amtool": "prometheus-alertmanager",
+    "debootstrap": "debootstrap",
+    "dockerd": "docker.io",
+    "g++": "g++",
+    "nginx": "nginx-light",
+    "podman": "podman",
     "prometheus": "prometheus",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "prometheus-node-exporter": "prometheus-node-exporter",
     "promtool": "prometheus",
+    "redis-server": "redis-server",
+    "runc": "runc",
     "setpriv": "util-linux",
+    "shellcheck": "shellcheck",
 }
 
 
