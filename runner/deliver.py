@@ -11,6 +11,7 @@ from runner.build import build
 from runner.jobs import Proof
 from runner.plan import Day, Plan, day_folders, load
 from runner.preflight import Machine, lacks
+from runner.report.day import file_name
 from runner.report.files import edited, in_language
 from runner.request import Request
 from runner.show import Screen
@@ -78,7 +79,7 @@ def write(day: Day, root: Path, lang: str, *, only_outdated: bool = False) -> li
     place = store.day_dir(root, day.week, day.id)
     written = []
     for language in dict.fromkeys(("en", lang)):
-        if not only_outdated or _outdated(place / in_language(f"report_{day.id}.md", language), _sources(day, root)):
+        if not only_outdated or _outdated(place / in_language(file_name(day), language), _sources(day, root)):
             written.append(report.write_day(day, place / "experiments", place, language))
         weekly = [in_language(d.path, language) for d in day.deliverables if d.made_by == "weekly_report"]
         sources = [*_week_records(day.week, root), *_sources(day, root)] if weekly else []

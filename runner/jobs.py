@@ -133,7 +133,7 @@ def _proof(deliverable: Deliverable, day: Day, place: Place) -> Proof:
         if params is not None:
             checks.append((name, CHECKS[name], params))
     laid = deliverable.made_by == "reference"
-    if laid and not (day.folder / deliverable.path).is_file():
+    if laid and not (day.folder / deliverable.path).exists():
         place.problem(["made_by"], f"there is no reference file {deliverable.path}", f"put it into {day.folder.name}/")
     return Proof(deliverable, day, tuple(checks))
 
@@ -218,6 +218,6 @@ def _uses(experiment: Experiment, day: Day, place: Place) -> None:
             place.problem(["uses", str(index)], f"'{name}' leaves the day's folder", "name a file inside it")
         elif (day.folder / name).is_symlink():
             place.problem(["uses", str(index)], f"'{name}' is a symlink", "put the file itself into the day's folder")
-        elif name not in made and not (day.folder / name).is_file():
+        elif name not in made and not (day.folder / name).exists():
             files = [path.name for path in day.folder.iterdir() if path.name != "day.yaml"]
             place.problem(["uses", str(index)], f"the day has no file '{name}'", nearest(name, files, noun="files"))

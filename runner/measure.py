@@ -129,5 +129,5 @@ def waits_for(job: Job, at: Target, request: Request) -> str:
         state = (own or plain or {"status": "pending"})["status"]
         if state != "passed":
             return f"needs {name}, which is {state}"
-    lost = [name for name in job.experiment.uses if not (at.day / name).is_file()]
+    lost = [name for name in job.experiment.uses if not (at.day / name).exists()]
     return f"needs {lost[0]}, which is not in {at.day}" if lost else ""

@@ -37,7 +37,7 @@ def base(job: Job, needs: Needs, machine: Machine, root: Path) -> dict[str, Any]
         "tier": needs.tier, "backend": needs.backend, "stand_in_for": needs.stand_in_for,
         "stanza": job.experiment.stanza(), "machine": machine.facts(), "git": git(root), "uuid": uuid.uuid4().hex,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "reason": "", "remedy": "", "spec": "", "inputs": {},
-        "settings": {}, "versions": {}, "origin": "reference", "variant": "", "overrides": [], "claims": [],
+        "settings": {}, "versions": {}, "unmeasured": list(needs.unmeasured), "origin": "reference", "variant": "", "overrides": [], "claims": [],
         "artifacts": [], "points": {"planned": 0, "measured": 0}, "system": {}, "seconds": 0.0,
     }  # fmt: skip
 
@@ -47,7 +47,7 @@ def finish(record: dict[str, Any], job: Job, folder: Path, outcome: execute.Outc
     rows = read_rows(folder / "rows.jsonl", record["spec"])
     wanted = [point.model_dump(mode="json", exclude_unset=True) for point in job.points]
     rows = [row for row in rows if row["point"] in wanted]
-    reason = outcome.reason if not outcome.ok else _short_of(job, rows)
+    reason = outcome.reason if not outcome.ok else _short_of(job, rows, record["unmeasured"])
     record |= {
         "status": "failed" if reason else "passed",
         "reason": reason,
@@ -63,12 +63,12 @@ def finish(record: dict[str, Any], job: Job, folder: Path, outcome: execute.Outc
     return record
 
 
-def _short_of(job: Job, rows: Sequence[Mapping[str, Any]]) -> str:
-    """What a job that ended well still owes: points, or metrics that the plan asks for."""
+def _short_of(job: Job, rows: Sequence[Mapping[str, Any]], unmeasured: Sequence[str]) -> str:
+    """What a job that ended well still owes: points, or metrics that the plan asks for and the backend can measure."""
     if len(rows) < len(job.points):
         return f"measured {len(rows)} of {len(job.points)} points"
     for row in rows:
-        if lost := [name for name in job.experiment.metrics if name not in row["metrics"]]:
+        if lost := [name for name in job.experiment.metrics if name not in {*row["metrics"], *unmeasured}]:
             return f"did not measure {', '.join(lost)} at {row['point']}"
     return ""
 

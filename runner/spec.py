@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,22 @@ def digest(value: Any) -> str:
 
 
 def file_hash(path: Path | str) -> str:
-    """SHA-256 of a file, read again only when it changed; '' when it is not there."""
+    """SHA-256 of a file, or of a folder's names and files; '' when it is not there. Read again only when it changed."""
     try:
-        stat = os.stat(path)
+        entry = os.stat(path)
     except OSError:
         return ""
-    key = (str(path), stat.st_mtime_ns, stat.st_size)
+    return _folder_hash(str(path)) if stat.S_ISDIR(entry.st_mode) else _read_hash(path, entry)
+
+
+def _folder_hash(folder: str) -> str:
+    with os.scandir(folder) as found:
+        names = sorted(entry.name for entry in found if entry.name != "__pycache__" and entry.name[0] != ".")
+    return digest([[name, file_hash(os.path.join(folder, name))] for name in names])
+
+
+def _read_hash(path: Path | str, entry: os.stat_result) -> str:
+    key = (str(path), entry.st_mtime_ns, entry.st_size)
     if key not in _HASHES:
         with open(path, "rb") as file:
             _HASHES[key] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -42,7 +42,12 @@ def experiment_dir(root: Path, week: str, day: str, experiment: str, variant: st
 
 
 def verdict_file(root: Path, week: str, day: str, deliverable: str) -> Path:
-    return day_dir(root, week, day) / "verdicts" / (deliverable.replace("/", "__") + ".json")
+    return day_dir(root, week, day) / "verdicts" / verdict_name(deliverable)
+
+
+def verdict_name(deliverable: str) -> str:
+    """`models/` → `models__.json`."""
+    return deliverable.replace("/", "__") + ".json"
 
 
 def ticks_file(root: Path, week: str, day: str) -> Path:

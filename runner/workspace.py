@@ -13,8 +13,7 @@ from runner.spec import file_hash
 
 def references(day: Day) -> list[str]:
     """The day's reference files, relative to its folder."""
-    files = (path for path in day.folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return sorted(str(path.relative_to(day.folder)) for path in files if path.name != "day.yaml")
+    return sorted(name for name in _inside(day.folder, "") if name != "day.yaml")
 
 
 def lay(day: Day, root: Path) -> list[str]:
@@ -36,6 +35,12 @@ def lay(day: Day, root: Path) -> list[str]:
     return own
 
 
+def _inside(base: Path, name: str) -> list[str]:
+    """A file's own name; of a folder, the names of the files in it."""
+    files = (path for path in (base / name).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return [str(path.relative_to(base)) for path in files] if (base / name).is_dir() else [name]
+
+
 def variant_dir(day: Day, root: Path, variant: str) -> Path:
     """A workspace for what was overridden on the command line, so that it cannot touch the plan's own deliverables."""
     return store.day_dir(root, day.week, day.id) / "variants" / variant
@@ -44,7 +49,7 @@ def variant_dir(day: Day, root: Path, variant: str) -> Path:
 def lay_variant(day: Day, root: Path, variant: str, files: Iterable[str]) -> Path:
     """Copy the learner's files, and what other experiments made for this one, into a variant's workspace."""
     base, place = store.day_dir(root, day.week, day.id), variant_dir(day, root, variant)
-    for name in {*references(day), *files}:
+    for name in {*references(day), *(each for file in files for each in _inside(base, file))}:
         if (base / name).is_file() and not (place / name).exists():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(base / name, place / name)

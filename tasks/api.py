@@ -49,6 +49,7 @@ class Needs:
     cluster: bool = False  # a reachable Kubernetes cluster
     memory_gb: float = 0.5
     settings: tuple[str, ...] = ()  # groups of conf/ that the measurement depends on ("model", "machine")
+    unmeasured: tuple[str, ...] = ()  # metrics of the experiment that this backend has no way to measure
 
     @property
     def tier(self) -> str:

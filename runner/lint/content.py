@@ -38,8 +38,9 @@ def _languages(day: Day) -> Iterator[str]:
 def _stray(day: Day) -> Iterator[str]:
     delivered = {d.path for d in day.deliverables if d.made_by == "reference"}
     used = {name for e in day.experiments for name in e.uses}
+    known = delivered | used
     for name in workspace.references(day):
-        if name not in delivered | used:
+        if name not in known and not name.startswith(tuple(each for each in known if each.endswith("/"))):
             yield f"{day.id}: {name} is neither a deliverable nor used by an experiment"
 
 

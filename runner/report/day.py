@@ -22,7 +22,17 @@ def write_day(day: Day, records_dir: Path, dest: Path, lang: str = "en") -> Path
     """
     records = stored.load(records_dir.glob("*/record.json"))
     text = day_text(day, records, records_dir.parent, dest, lang)
-    return files.write(dest / files.in_language(f"report_{day.id}.md", lang), text)
+    return files.write(dest / files.in_language(file_name(day), lang), text)
+
+
+def file_name(day: Day) -> str:
+    """What the plan calls the day's report, else `report_day18.md`."""
+    asked = [deliverable.path for deliverable in day.deliverables if deliverable.made_by == "report"]
+    return asked[0] if asked else f"report_day{number_of(day)}.md"
+
+
+def number_of(day: Day) -> int:
+    return int(re.sub(r"\D", "", day.id))
 
 
 def day_text(day: Day, records: Sequence[Record], folder: Path, dest: Path, lang: str) -> str:
@@ -51,7 +61,7 @@ def day_text(day: Day, records: Sequence[Record], folder: Path, dest: Path, lang
 
 def heading(day: Day, lang: str) -> str:
     """`Day 18 · Several models on one Triton`."""
-    count = re.sub(r"\D", "", day.id)
+    count = number_of(day)
     return (f"第 {count} 天 · " if lang == "zh" else f"Day {count} · ") + stored.said(day.title, lang)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner import store
 from runner.report import files
 from runner.report.shapes import Day
 from tasks.documents import curves, stored, tables
@@ -120,7 +121,7 @@ def verdicts(day: Day, folder: Path) -> list[dict[str, Any]]:
     """The day's deliverables with their verdicts. A report says nothing of its own, which is judged afterwards."""
     found = []
     for deliverable in day.deliverables:
-        file = folder / "verdicts" / f"{deliverable.path}.json"
+        file = folder / "verdicts" / store.verdict_name(deliverable.path)
         own = deliverable.made_by in ("report", "weekly_report")
         verdict = json.loads(file.read_text(encoding="utf-8")) if file.exists() and not own else {}
         found.append({**UNJUDGED, **verdict, "path": deliverable.path, "own": own})

@@ -58,7 +58,7 @@ def test_a_record_says_everything(one: Project) -> None:
     measured = read_rows(one.folder("first") / "rows.jsonl", record["spec"])
     assert [(row["point"], row["metrics"]["value"]) for row in measured] == [({"n": 1}, 1.0), ({"n": 2}, 2.0)]
     assert {"path": "rows.jsonl"}.items() <= record["artifacts"][0].items()
-    assert (one.root / "artifacts/week01/day01/report_day01.md").is_file()
+    assert (one.root / "artifacts/week01/day01/report_day1.md").is_file()
     assert "a finding" in ended.stdout
 
 
@@ -290,7 +290,7 @@ def test_a_done_plan_whose_records_mlflow_lacks_is_sent_by_the_next_run(project:
 def test_a_report_that_the_learner_edited_stays(project: Project) -> None:
     project.offline()
     assert project.run("plan=day01").returncode == 0
-    report = project.root / "artifacts" / "week01" / "day01" / "report_day01.md"
+    report = project.root / "artifacts" / "week01" / "day01" / "report_day1.md"
     report.write_text("my own words\n", encoding="utf-8")
     assert project.run("plan=day01", "force=true").returncode == 0
     assert report.read_text(encoding="utf-8") == "my own words\n"
