@@ -17,10 +17,11 @@ from tasks.cuda import ptxas
 
 COMPILE_S = 300
 ERROR = re.compile(  # nvcc: f.cu(3): error: …; g++: f.cu:3:5: error: …
-    r"^(?P<file>[^\s(:]+)(?:\((?P<nvcc>\d+)\)|:(?P<gcc>\d+)(?::\d+)?):?\s*(?:fatal |catastrophic )?error\s*:\s*(?P<what>.+)"
+    r"^(?P<file>[^\s(:]+)(?:\((?P<nvcc>\d+)\)|:(?P<gcc>\d+)(?::\d+)?):?"
+    r"\s*(?:fatal |catastrophic )?error\s*:\s*(?P<what>.+)"
 )
 OTHER = re.compile(
-    r"^(?:ptxas (?:error|fatal)\s*:\s*)(?P<ptxas>.+)$|^.*?(?P<linker>undefined reference to.*|cannot find -l.*)$"
+    r"^ptxas (?:error|fatal)\s*:\s*(?P<ptxas>.+)$|^.*?(?P<linker>undefined reference to.*|cannot find -l.*)$"
 )
 
 
