@@ -1,8 +1,4 @@
-"""Proves an `hpa.yaml`: every object valid by Kubernetes' own schemas, and an autoscaler that can do its work.
-
-Valid means strictly, against the newest schemas of kubernetes-validate; an object without a schema (a CRD) counts as
-not validated.
-"""
+"""Proves an `hpa.yaml`: every object valid by Kubernetes' own schemas, and an autoscaler that can do its work."""
 
 from __future__ import annotations
 
@@ -12,10 +8,10 @@ from typing import Any
 
 from tasks.api import Needs, UserError, Verdict, Workspace
 from tasks.api import Params as Base
-from tasks.kubernetes.lines import Document, documents
+from tasks.kubernetes.lines import Document
 from tasks.kubernetes.manifest import metric_is
+from tasks.kubernetes.schemas import Problem, parsed, told
 
-Problem = tuple[int, str]  # line, what is wrong
 API = "autoscaling/v2"
 
 
@@ -30,37 +26,20 @@ def needs(params: Params) -> Needs:
 def check(file: Path, params: Params, work: Workspace) -> Verdict:
     """Every problem with its line; the schemas first, since the rest relies on them."""
     try:
-        parts = documents(file)
+        parts, problems = parsed(file)
     except UserError as error:
         return Verdict(False, str(error))
-    problems = [problem for part in parts for problem in schema_problems(part)]
     scalers = [part for part in parts if part.kind == "HorizontalPodAutoscaler"]
     if not problems and len(scalers) != 1:
         return Verdict(False, f"{file.name}: {len(scalers)} HorizontalPodAutoscalers where there should be one")
     if not problems:
         problems = list(scaler_problems(scalers[0], parts, params))
     if problems:
-        return Verdict(False, "; ".join(f"{file.name}:{line}: {what}" for line, what in sorted(problems)))
+        return Verdict(False, told(file, problems))
     kinds = ", ".join(part.kind for part in parts)
     spec = scalers[0].data["spec"]
     evidence = {"kinds": kinds, "min": spec["minReplicas"], "max": spec["maxReplicas"]}
     return Verdict(True, f"valid by Kubernetes' schemas: {kinds}; CPU at {params.cpu_target_pct}% and QPS", evidence)
-
-
-def schema_problems(part: Document) -> Iterator[Problem]:
-    import kubernetes_validate
-
-    if not (isinstance(part.data, dict) and all(isinstance(part.data.get(key), str) for key in ("apiVersion", "kind"))):
-        yield part.line(), "is no Kubernetes object: apiVersion and kind must be there"
-        return
-    name = f"{part.kind} {part.data['apiVersion']}"
-    try:
-        kubernetes_validate.validate(part.data, kubernetes_validate.latest_version(), strict=True)
-    except kubernetes_validate.ValidationError as error:
-        path = list(error.path)
-        yield part.line(path), f"{name}: {'.'.join(map(str, path)) or 'object'}: {error.message}"
-    except kubernetes_validate.SchemaNotFoundError:
-        yield part.line(["apiVersion"]), f"{name} has no schema, so it is not validated"
 
 
 def scaler_problems(scaler: Document, parts: Sequence[Document], params: Params) -> Iterator[Problem]:

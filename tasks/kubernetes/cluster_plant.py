@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks.kubernetes.manifest import Autoscaler, metric_is, quantity
+from tasks.kubernetes.manifest import Autoscaler, metric_is
 from tasks.kubernetes.plant import Seen
+from tasks.kubernetes.quantities import amount
 from tasks.services import cluster
 
 
@@ -47,7 +48,7 @@ def current(scaler: dict[str, Any]) -> dict[str, float]:
         if metric_is(metric) == "cpu" and "averageUtilization" in now:
             values["cpu"] = float(now["averageUtilization"])
         if metric_is(metric) == "qps" and "averageValue" in now:
-            values["qps"] = quantity(now["averageValue"])
+            values["qps"] = amount(now["averageValue"])
     return values
 
 

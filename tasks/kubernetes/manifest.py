@@ -10,9 +10,9 @@ from typing import Any
 
 from tasks.api import UserError
 from tasks.kubernetes.hpa import DEFAULT_DOWN, DEFAULT_UP, Bounds, Policy, Rules
+from tasks.kubernetes.quantities import amount
 
 QPS_METRIC = re.compile(r"qps|(requests?|queries|inferences?)_per_second|_rps$", re.IGNORECASE)
-PREFIXES = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6}
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def read(file: Path) -> Autoscaler:
             deployment=name,
             bounds=bounds(scaler),
             cpu_target_pct=float(target(scaler, "cpu")["averageUtilization"]),
-            qps_target=quantity(target(scaler, "qps")["averageValue"]),
-            cpu_request=sum(quantity(one["resources"]["requests"]["cpu"]) for one in pods["containers"]),
+            qps_target=amount(target(scaler, "qps")["averageValue"]),
+            cpu_request=sum(amount(one["resources"]["requests"]["cpu"]) for one in pods["containers"]),
         )
     except (OSError, ValueError, TypeError, KeyError, StopIteration, yaml.YAMLError) as error:
         raise UserError(
@@ -86,11 +86,3 @@ def metric_is(metric: Mapping[str, Any]) -> str:
     if metric["type"] == "Resource":
         return "cpu" if source["name"] == "cpu" else "other"
     return "qps" if QPS_METRIC.search(str(source.get("metric", {}).get("name", ""))) else "other"
-
-
-def quantity(written: Any) -> float:
-    """A Kubernetes quantity as a number: "250m" is 0.25, "1k" is 1000."""
-    match = re.fullmatch(r"([0-9.]+)([mkM]?)", str(written))
-    if not match:
-        raise ValueError(f"{written!r} is no quantity")
-    return float(match[1]) * PREFIXES[match[2]]

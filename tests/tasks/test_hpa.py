@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.api import UserError
-from tasks.kubernetes import hpa, manifest
+from tasks.kubernetes import hpa, manifest, quantities
 from tasks.kubernetes.hpa import Bounds, History, Policy, Rules
 
 REFERENCE = Path(__file__).resolve().parents[2] / "plans" / "week03" / "day20" / "hpa.yaml"
@@ -133,4 +133,4 @@ def test_a_file_that_is_no_autoscaler_is_the_users_to_mend(text: str, tmp_path: 
     ("written", "value"), [("250m", 0.25), ("1", 1), (2, 2), ("1500m", 1.5), ("1k", 1000), ("0.5", 0.5)]
 )
 def test_quantities(written: str | int, value: float) -> None:
-    assert manifest.quantity(written) == pytest.approx(value)
+    assert quantities.amount(written) == pytest.approx(value)
