@@ -37,7 +37,8 @@ def base(job: Job, needs: Needs, machine: Machine, root: Path) -> dict[str, Any]
         "tier": needs.tier, "backend": needs.backend, "stand_in_for": needs.stand_in_for,
         "stanza": job.experiment.stanza(), "machine": machine.facts(), "git": git(root), "uuid": uuid.uuid4().hex,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "reason": "", "remedy": "", "spec": "", "inputs": {},
-        "settings": {}, "versions": {}, "unmeasured": list(needs.unmeasured), "origin": "reference", "variant": "", "overrides": [], "claims": [],
+        "settings": {}, "versions": {}, "unmeasured": list(needs.unmeasured),
+        "origin": "reference", "variant": "", "overrides": [], "claims": [],
         "artifacts": [], "points": {"planned": 0, "measured": 0}, "system": {}, "seconds": 0.0,
     }  # fmt: skip
 

@@ -102,6 +102,15 @@ def claims(shown: Sequence[Shown], verdict: str) -> list[dict[str, Any]]:
     ]
 
 
+def next_steps(shown: Sequence[Shown]) -> list[dict[str, Any]]:
+    """What would unblock what is blocked: each remedy once, with the experiments that wait for it."""
+    waiting: dict[str, list[str]] = {}
+    for each in shown:
+        if each.record and each.record["status"] == "blocked":
+            waiting.setdefault(each.record["remedy"], []).append(stored.name(each.record))
+    return [{"remedy": remedy, "experiments": names} for remedy, names in waiting.items()]
+
+
 def machines(records: Sequence[Record]) -> list[Record]:
     """The machines that measured, each once."""
     return list({record["machine"].get("fingerprint", ""): record["machine"] for record in records}.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +11,45 @@ from runner.report import day as day_report
 from runner.report import facts, files, html
 from runner.report.shapes import Day
 from runner.report.words import WORDS
-from tasks.documents import architecture, bullets, stored, tables
+from tasks.documents import architecture, bullets, parts, stored, tables
 from tasks.documents.figures import number
 from tasks.documents.stored import Record
 
 BULLETS = 3
-SERVED = ("ensemble", "multi_model", "bert")
 
 
-def write_week(week_id: str, days: Sequence[Day], artifacts_week: Path, lang: str = "en") -> list[Path]:
-    """Write the week's four documents into the folder of its last day and return their paths.
+def write_week(
+    week_id: str, days: Sequence[Day], records_of: Iterable[Path], dest: Path, lang: str = "en",
+    plan: Mapping[str, Any] | None = None,
+) -> list[Path]:  # fmt: skip
+    """Write the week's documents into `dest`, the folder of its last day, and return their paths.
 
-    They are `weekly_report_wkN.md`, its twin `.html`, `architecture.svg` and `resume_bullet_weekN.txt`. What the
-    bullets may say and the published figures come from the stanzas of the week's own `document` records.
+    They are `weekly_report_wkN.md`, its twin `.html`, `resume_bullet_weekN.txt` and, for a week that draws one,
+    `architecture.svg`. What the bullets may say and the published figures come from the week's own file (`plan`:
+    highlights, published) and from the stanzas of its `document` records.
     """
-    records = stored.load(artifacts_week.glob("*/experiments/*/record.json"))
-    dest, count = artifacts_week / days[-1].id, int(re.sub(r"\D", "", week_id))
+    records, count = stored.load(records_of), int(re.sub(r"\D", "", week_id))
     plain = [record for record in records if not record["variant"]]
-    resume = resume_text(plain, lang)
-    picture = files.write(dest / files.in_language("architecture.svg", lang), architecture_svg(plain, lang))
+    resume = resume_text(named(plan or {}, plain, "highlights"), plain, lang)
+    pictured = week_id in parts.PICTURES
+    picture = dest / files.in_language("architecture.svg", lang)
+    if pictured:
+        files.write(picture, architecture_svg(plain, week_id, lang))
     context = week_context(count, days, records, dest, lang)
-    context |= {"resume": resume.strip(), "architecture": picture.name if architecture.shown(plain) else ""}
+    context |= {
+        "resume": resume.strip(),
+        "pictured": pictured,
+        "architecture": picture.name if architecture.shown(plain) else "",
+        "published": published(named(plan or {}, plain, "published"), plain, lang),
+    }
     text = day_report.tidy(files.render("week.md.j2", **context))
     report = files.write(dest / files.in_language(f"weekly_report_wk{count}.md", lang), text)
     page = html.page(text, dest, context, lang)
     return [
         report,
         files.write(report.with_suffix(".html"), page),
-        picture,
         files.write(dest / files.in_language(f"resume_bullet_week{count}.txt", lang), resume),
+        *([picture] if pictured else []),
     ]
 
 
@@ -55,7 +65,7 @@ def week_context(count: int, days: Sequence[Day], records: Sequence[Record], des
         "counts": facts.counts(shown),
         "confirmed": len(facts.claims(shown, "confirmed")),
         "refuted": facts.claims(shown, "refuted"),
-        "published": published(measured, lang),
+        "next_steps": facts.next_steps(shown),
         "pictures": day_report.pictures(shown, dest),
         "machines": facts.machines(measured),
         "versions": facts.versions(measured),
@@ -93,9 +103,9 @@ def summary(shown: Sequence[facts.Shown], lang: str) -> tables.Table:
     return tables.Table([words["experiment"], words["main"], words["tier"]], [False] * 3, rows)
 
 
-def parameters(records: Sequence[Record], name: str) -> list[dict[str, Any]]:
-    """A list that the stanzas of the `document` records carry."""
-    return [
+def named(plan: Mapping[str, Any], records: Sequence[Record], name: str) -> list[dict[str, Any]]:
+    """A list that the week's own file and the stanzas of the `document` records carry."""
+    return list(plan.get(name) or []) + [
         each
         for record in records
         if record["kind"] == "document"
@@ -103,7 +113,7 @@ def parameters(records: Sequence[Record], name: str) -> list[dict[str, Any]]:
     ]
 
 
-def published(records: Sequence[Record], lang: str) -> str:
+def published(figures: Sequence[Mapping[str, Any]], records: Sequence[Record], lang: str) -> str:
     """Other people's figures with their hardware beside our result with ours; empty when the plan names none."""
     words, by_name = WORDS[lang], {stored.name(record): record for record in records}
     rows = [
@@ -115,20 +125,25 @@ def published(records: Sequence[Record], lang: str) -> str:
             f"`{each['experiment']}` {tables.main_result(by_name[each['experiment']], lang, each['metric'])}",
             tables.badge(stored.label(by_name[each["experiment"]], lang)),
         ]
-        for each in parameters(records, "published")
+        for each in figures
         if each["experiment"] in by_name
     ]
     header = [words[key] for key in ("published_what", "figure", "hardware", "source", "ours", "tier")]
     return tables.Table(header, [False] * 6, rows).markdown() if rows else ""
 
 
-def resume_text(records: Sequence[Record], lang: str) -> str:
+def resume_text(highlights: Sequence[Mapping[str, Any]], records: Sequence[Record], lang: str) -> str:
     """The three bullets, or as many as the records bear out and what is missing for the rest."""
-    return bullets.written(parameters(records, "highlights"), records, BULLETS, lang)
+    return bullets.written(highlights, records, BULLETS, lang)
 
 
-def architecture_svg(records: Sequence[Record], lang: str) -> str:
-    """The picture of the parts that ran. Arrows only where a record shows the way: requests, cache, server."""
-    parts = {part.id: part for part in architecture.shown(records, lang)}
-    triton = all("triton" in part.backend for part in parts.values() if part.id in SERVED)
-    return files.render("architecture.svg.j2", parts=parts, served=SERVED, triton=triton, t=WORDS[lang])
+def architecture_svg(records: Sequence[Record], week: str, lang: str) -> str:
+    """The picture of the parts that ran, row by row as the week lays them out."""
+    ran = {part.id: part for part in architecture.shown(records, lang)}
+    rows = []
+    for row in parts.PICTURES.get(week, ()):
+        boxes = [ran[part.id] for part in row.parts if part.id in ran]
+        framed = bool(row.frame) and all(row.frame.lower() in box.backend for box in boxes)
+        if boxes:
+            rows.append({"boxes": boxes, "frame": row.frame if framed else "", "linked": row.linked})
+    return files.render("architecture.svg.j2", rows=rows, t=WORDS[lang])

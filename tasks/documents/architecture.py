@@ -3,78 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-from tasks.documents import stored
+from tasks.documents import parts, stored
 from tasks.documents.figures import heading
 from tasks.documents.stored import Record
 from tasks.documents.tables import values
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part and what proves it: passed records of a kind, of a file that they executed, of a subject in their id."""
-
-    id: str
-    title: Mapping[str, str]
-    names: str  # how a picture may call it (regular expression)
-    shows: tuple[
-        str, str
-    ]  # experiment and metric whose values stand in the box, if that experiment is among the proofs
-    kind: str = ""
-    file: str = ""
-    subject: str = ""
-
-    def proves(self, record: Record) -> bool:
-        """Whether the record shows that this part ran."""
-        used = [*(record["stanza"].get("uses") or []), *record["inputs"]]
-        return bool(
-            record["status"] == "passed"
-            and (not self.kind or record["kind"] == self.kind)
-            and (not self.file or self.file in {PurePosixPath(path).name for path in used})
-            and self.subject in record["id"]
-        )
-
-
-PARTS = (
-    Part(
-        "redis",
-        {"en": "Redis response cache", "zh": "Redis 响应缓存"},
-        r"redis",
-        ("redis-triton-response-cache", "latency_p50_ms"),
-        kind="cache_proxy",
-    ),
-    Part(
-        "ensemble",
-        {"en": "Ensemble pipeline", "zh": "Ensemble 流水线"},
-        r"ensemble",
-        ("normalize-model-softmax", "latency_p50_ms"),
-        file="ensemble_config.pbtxt",
-    ),
-    Part(
-        "multi_model",
-        {"en": "Multi-model serving", "zh": "多模型并发服务"},
-        r"multi[-_ ]?model|多模型",
-        ("instances-1-2-4-throughput", "throughput_rps"),
-        file="multi_model_config.pbtxt",
-    ),
-    Part(
-        "bert",
-        {"en": "BERT", "zh": "BERT"},
-        r"\bbert\b",
-        ("bert-batch-1-8-16", "throughput_samples_s"),
-        subject="bert-",
-    ),
-    Part(
-        "autoscaling",
-        {"en": "Autoscaling", "zh": "自动扩缩容"},
-        r"auto[- ]?scal|\bhpa\b|扩缩容",
-        ("scale-curve-100-to-1000-qps", "replicas"),
-        kind="autoscale",
-    ),
-)
 
 # Systems that pictures of inference platforms like to show: each needs a record that names it.
 SYSTEMS = (
@@ -102,7 +37,7 @@ class Shown:
 def shown(records: Sequence[Record], lang: str = "en") -> list[Shown]:
     """The parts that ran, each with the values of its telling experiment (or of the first that proves it)."""
     found = []
-    for part in PARTS:
+    for part in in_play(records):
         proofs = [record for record in records if part.proves(record)]
         if proofs:
             experiment, metric = part.shows
@@ -128,7 +63,7 @@ def unproved(text: str, records: Sequence[Record]) -> list[str]:
     ran = [record for record in records if record["status"] == "passed"]
     wrong = [
         part.id
-        for part in PARTS
+        for part in in_play(records)
         if re.search(part.names, text, re.IGNORECASE) and not any(part.proves(record) for record in ran)
     ]
     told = " ".join(
@@ -138,7 +73,12 @@ def unproved(text: str, records: Sequence[Record]) -> list[str]:
     return wrong + [name for name in SYSTEMS if re.search(rf"\b{name}", text, re.IGNORECASE) and name not in told]
 
 
+def in_play(records: Sequence[Record]) -> list[parts.Part]:
+    """The parts that the pictures of these records' weeks may show."""
+    return [part for week in sorted({record["week"] for record in records}) for part in parts.of_week(week)]
+
+
 def missing(text: str, wanted: Sequence[str]) -> list[str]:
     """The wanted parts that the picture's text does not name."""
-    names = {part.id: part.names for part in PARTS}
+    names = {part.id: part.names for week in parts.PICTURES for part in parts.of_week(week)}
     return [part for part in wanted if not re.search(names[part], text, re.IGNORECASE)]

@@ -39,6 +39,10 @@ def days(week: Path) -> list[SimpleNamespace]:
     return [day(week, number) for number in range(15, 22)]
 
 
+def weekly(week: Path, lang: str = "en") -> list[Path]:
+    return write_week("week03", days(week), week.glob("*/experiments/*/record.json"), week / "day21", lang)
+
+
 def test_a_day_report_shows_points_tier_claims_and_spread(week: Path) -> None:
     text = write_day(day(week, 18), week / "day18" / "experiments", week / "day18").read_text(encoding="utf-8")
     assert "# Day 18 · Subject 18" in text
@@ -99,7 +103,7 @@ def test_the_same_records_give_the_same_bytes(week: Path) -> None:
     def written() -> dict[str, bytes]:
         for each in days(week):
             write_day(each, week / each.id / "experiments", week / each.id)
-        write_week("week03", days(week), week)
+        weekly(week)
         paths = [path for path in week.glob("day*/**/*") if path.is_file() and "experiments" not in path.parts]
         return {str(path): path.read_bytes() for path in paths}
 
@@ -114,17 +118,19 @@ def test_the_same_records_give_the_same_bytes(week: Path) -> None:
 
 @pytest.mark.parametrize(("lang", "suffix"), [("en", ""), ("zh", ".zh")])
 def test_the_week_has_its_four_documents(week: Path, lang: str, suffix: str) -> None:
-    written = write_week("week03", days(week), week, lang)
+    written = weekly(week, lang)
     assert [path.name for path in written] == [
         f"weekly_report_wk3{suffix}.md",
         f"weekly_report_wk3{suffix}.html",
-        f"architecture{suffix}.svg",
         f"resume_bullet_week3{suffix}.txt",
+        f"architecture{suffix}.svg",
     ]
     text = written[0].read_text(encoding="utf-8")
     assert ("推翻" if lang == "zh" else "refuted") in text
     assert "73 → 272 requests/s" in text  # published, beside our own
-    assert len(written[3].read_text(encoding="utf-8").splitlines()) == 3
+    steps = text.partition("## 下一步" if lang == "zh" else "## Next steps")[2].partition("## ")[0]
+    assert "`day15/workspace-64-256-1024`" in steps  # blocked: its remedy is the next step
+    assert len(written[2].read_text(encoding="utf-8").splitlines()) == 3
 
 
 class Page(HTMLParser):
@@ -149,7 +155,7 @@ class Page(HTMLParser):
 
 
 def test_the_html_twin_is_self_contained_and_has_every_figure(week: Path) -> None:
-    html = write_week("week03", days(week), week)[1].read_text(encoding="utf-8")
+    html = weekly(week)[1].read_text(encoding="utf-8")
     page = Page()
     page.feed(html)
     assert page.loads == []
@@ -168,7 +174,7 @@ def test_text_from_records_cannot_become_markup(week: Path) -> None:
     record = json.loads(file.read_text())
     record["reason"] = "<script>alert(1)</script> | pipe"
     file.write_text(json.dumps(record))
-    html = write_week("week03", days(week), week)[1].read_text(encoding="utf-8")
+    html = weekly(week)[1].read_text(encoding="utf-8")
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
 
@@ -179,7 +185,7 @@ def test_too_few_results_are_said_and_not_invented(week: Path) -> None:
     for name in ("day16/experiments/hit-rate-10-50-90", "day15/experiments/engine-cache-cold-start"):
         shutil.rmtree(week / name)
     shutil.rmtree(week / "day18" / "experiments")
-    lines = write_week("week03", days(week), week)[3].read_text(encoding="utf-8").splitlines()
+    lines = weekly(week)[2].read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("Only 1 of 3 bullets")
     assert "day16/redis-triton-response-cache" in lines[1]
