@@ -1,7 +1,8 @@
 """A fault drill: one of several replicas is killed under load, again and again; what do clients notice?
 
-The stand-in for a deleted Pod is a replica process that gets SIGKILL behind Ray Serve's HAProxy; its controller is the
-supervisor that starts another. On a cluster the Pods of the Deployment in `manifest` are deleted at random.
+The stand-in for a deleted Pod is a replica process that gets SIGKILL: behind Ray Serve's HAProxy, whose controller
+starts another, or behind Envoy with a supervisor of ours. On a cluster the Pods of the Deployment in `manifest` are
+deleted at random. The fault `none` is the same drill without a kill: what the load alone does.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.chaos import fleets
+from tasks.chaos import envoy_fleet, fleets
 from tasks.chaos.fleets import Fleet
 from tasks.services import open_load
 
-CLUSTER, STAND_IN = "Kubernetes", "Ray Serve"
+CLUSTER = "Kubernetes"
+STAND_INS = {"ray": "Ray Serve", "envoy": "Envoy"}
+ENVIRONMENTS = {"ray": "ray", "envoy": "traffic"}
 LOOK_S = 0.02
 
 
@@ -29,26 +32,31 @@ class Params(api.Params):
     settle_s: float = Field(default=1.5, ge=0)  # of quiet before each fault
     limit_s: float = Field(default=30.0, gt=0)  # a replica that is not back by then fails the drill
     layers: int = Field(default=8, ge=1)  # of the stand-in's model: the processor time of a request
+    behind: Literal["ray", "envoy"] = "ray"  # what passes requests on to the stand-in's replicas
+    retries: int = Field(default=0, ge=0)  # of Envoy, for a request whose replica died under it
     manifest: str = "../day20/hpa.yaml"  # on a cluster: what is deployed
 
 
 class Point(api.Params):
-    fault: Literal["pod_delete"] = "pod_delete"
+    fault: Literal["none", "pod_delete"] = "pod_delete"
     repeats: int = Field(default=5, ge=1)
 
 
 METRICS = {
-    "recovery_s": "median time from the fault until all replicas took requests again",
+    "recovery_s": "median time from the fault until all replicas took requests again; without one: time one was missing",
     "error_rate_pct": "requests without a good answer, over the whole drill",
     "latency_p99_ms": "99th percentile of the latency of answered requests, from the moment they were due",
 }
 
 
 def needs(params: Params) -> Sequence[api.Needs]:
+    environment, stand_in = ENVIRONMENTS[params.behind], STAND_INS[params.behind]
     return [
-        api.Needs(backend=CLUSTER, environment="ray", binaries=("kubectl",), cluster=True),
-        api.Needs(backend=STAND_IN, stand_in_for=CLUSTER, environment="ray", binaries=("setpriv",), memory_gb=2),
-    ]
+        api.Needs(backend=CLUSTER, environment=environment, binaries=("kubectl",), cluster=True),
+        api.Needs(
+            backend=stand_in, stand_in_for=CLUSTER, environment=environment, binaries=("setpriv",), memory_gb=2
+        ),
+    ]  # fmt: skip
 
 
 def run(params: Params, ctx: api.Context) -> None:
@@ -60,6 +68,8 @@ def run(params: Params, ctx: api.Context) -> None:
 def started(params: Params, ctx: api.Context) -> AbstractContextManager[Fleet]:
     if ctx.backend == CLUSTER:
         return fleets.deployed(params.replicas, ctx.day / params.manifest, ctx.scratch)
+    if params.behind == "envoy":
+        return envoy_fleet.replicated(params.replicas, params.layers, params.retries, ctx.scratch)
     return fleets.replicated(params.replicas, params.layers)
 
 
@@ -72,6 +82,9 @@ def drill(params: Params, point: Point, fleet: Fleet, ctx: api.Context) -> None:
     with open_load.load(fleet.target, [(point.repeats * params.limit_s, params.qps)], out, ctx.seed) as stop:
         for number in range(point.repeats):
             time.sleep(params.settle_s)
+            if point.fault == "none":
+                recoveries.append(lacking(fleet, params))
+                continue
             fleet.kill_one(choose)
             recoveries.append(recovery(fleet, params))
             ctx.say(f"fault {number + 1} of {point.repeats}: recovered in {recoveries[-1]:.2f} s")
@@ -91,6 +104,17 @@ def drill(params: Params, point: Point, fleet: Fleet, ctx: api.Context) -> None:
         },
         f"{len(answers.status)} requests, {int((answers.status != 200).sum())} failed",
     )
+
+
+def lacking(fleet: Fleet, params: Params) -> float:
+    """Seconds in which fewer replicas than wanted were ready, in a time as long as the quiet before a fault."""
+    began = last = time.monotonic()
+    lacked = 0.0
+    while (now := time.monotonic()) - began < params.settle_s:
+        lacked += (now - last) * (fleet.ready() < params.replicas)
+        last = now
+        time.sleep(LOOK_S)
+    return lacked
 
 
 def recovery(fleet: Fleet, params: Params) -> float:

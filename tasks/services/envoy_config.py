@@ -24,8 +24,8 @@ RETRY_ON = "connect-failure,refused-stream,reset"
 class Route:
     """How requests are passed on. `weights`: cluster -> percent, 100 in all.
 
-    `limit_rps`: above this rate (a token bucket that holds `burst` tokens or one refill) requests are answered 429. `retries`: how often a
-    request is tried again at another server when the connection fails or is reset.
+    `limit_rps`: above this rate (a token bucket that holds `burst` tokens or one refill) requests are answered 429.
+    `retries`: how often a request is tried again at another server when the connection fails or is reset.
     """
 
     weights: Mapping[str, int]
