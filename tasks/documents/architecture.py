@@ -11,6 +11,8 @@ from tasks.documents.figures import heading
 from tasks.documents.stored import Record
 from tasks.documents.tables import values
 
+WIDTH = 42  # characters of a line in a box
+
 # Systems that pictures of inference platforms like to show: each needs a record that names it.
 SYSTEMS = (
     "airflow", "celery", "elasticsearch", "envoy", "faiss", "grafana", "istio", "kafka", "keda", "knative", "kserve",
@@ -50,12 +52,18 @@ def shown(records: Sequence[Record], lang: str = "en") -> list[Shown]:
                     backend=proof["backend"],
                     tier=stored.label(proof, lang),
                     metric=heading(asked, lang),
-                    values=values(proof, asked, lang, most=3),
+                    values=fitting(proof, asked, lang),
                     record=stored.name(proof),
                     stand_in=proof["tier"] == "stand-in",
                 )
             )
     return found
+
+
+def fitting(proof: Record, metric: str, lang: str) -> str:
+    """As many of the metric's values as a box is wide."""
+    tried = [values(proof, metric, lang, most=count) for count in (3, 2, 1)]
+    return next((text for text in tried if len(text) <= WIDTH), tried[-1])
 
 
 def unproved(text: str, records: Sequence[Record]) -> list[str]:

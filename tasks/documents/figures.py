@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from tasks.documents.words import METRIC_WORDS
+from tasks.documents.metric_words import METRIC_WORDS
 
 UNITS = {
     "ms": "ms",
+    "us": "µs",
     "s": "s",
     "mb": "MB",
     "gb": "GB",
@@ -19,6 +20,9 @@ UNITS = {
     "per_s": "per second",
     "samples_s": "samples/s",
     "tokens_s": "tokens/s",
+    "gb_s": "GB/s",
+    "flop_per_byte": "FLOP/byte",
+    "gflops": "GFLOP/s",
     "mb_h": "MB/hour",
     "replica_s": "replica·s",
     "bool": "",

@@ -126,6 +126,12 @@ def test_the_architecture_shows_only_what_passed(records: dict[str, Any]) -> Non
     assert architecture.shown(held) == []
 
 
+def test_a_box_shows_as_many_values_as_it_is_wide(records: dict[str, Any]) -> None:
+    ensemble, _, bert, _ = architecture.shown(list(records.values()))[-4:]
+    assert ensemble.values == "ensemble/1 → 11.05 · ensemble/4 → 18.99 …"
+    assert bert.values == "1 → 3.589 · 8 → 5.492 · 16 → 6.782"
+
+
 def test_kind_document_measures_what_it_wrote(tmp_path: Path, records: dict[str, Any]) -> None:
     paths = sorted(RECORDS.glob("*/experiments/*/record.json"))
     highlights = records["week3-resume-highlights"]["stanza"]["params"]
