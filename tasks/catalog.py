@@ -18,13 +18,21 @@ from tasks.checks import (
     triton_serves,
     weekly_report,
 )
+from tasks.cuda import kernel as cuda_kernel
+from tasks.cuda import profile as gpu_profile
 from tasks.documents import document
 from tasks.engines import build as engine_build
 from tasks.kubernetes import autoscale
 from tasks.observability import dashboard, metrics_stack
+from tasks.onnx import custom as onnx_custom
 from tasks.onnx import export as onnx_export
+from tasks.onnx import folding as onnx_folding
 from tasks.onnx import infer as onnx_infer
+from tasks.onnx import session as onnx_session
 from tasks.traffic import cache_proxy, soak
+from tasks.traffic import canary as traffic_canary
+from tasks.traffic import cost as load_cost
+from tasks.traffic import limit as traffic_limit
 from tasks.triton import bert_serve as triton_bert
 from tasks.triton import colocation as triton_colocation
 from tasks.triton import ensemble as triton_ensemble
@@ -36,13 +44,21 @@ KINDS: dict[str, Kind] = {
     "autoscale": autoscale,
     "cache_proxy": cache_proxy,
     "chaos": chaos,
+    "cuda_kernel": cuda_kernel,
     "dashboard": dashboard,
     "document": document,
     "engine_build": engine_build,
+    "load_cost": load_cost,
+    "gpu_profile": gpu_profile,
     "metrics_stack": metrics_stack,
+    "onnx_custom": onnx_custom,
     "onnx_export": onnx_export,
+    "onnx_folding": onnx_folding,
     "onnx_infer": onnx_infer,
+    "onnx_session": onnx_session,
     "rehearsal": rehearsal,
+    "traffic_canary": traffic_canary,
+    "traffic_limit": traffic_limit,
     "triton_bert": triton_bert,
     "soak": soak,
     "triton_colocation": triton_colocation,

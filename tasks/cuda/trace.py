@@ -111,8 +111,11 @@ class Trace:
 
         cuda.jit(kernel)[grid, block](*arguments)
 
-    def requests(self, space: Space, array: str = "") -> list[Lanes]:
-        return [lanes for key, lanes in self._requests.items() if key[0] == space and array in ("", key[1])]
+    def requests(self, space: Space, *, write: bool | None = None) -> list[Lanes]:
+        """All of a space, or only its loads (`write=False`) or stores."""
+        return [
+            lanes for key, lanes in self._requests.items() if key[0] == space and (write is None or key[2][1] == write)
+        ]
 
 
 def sectors(lanes: Sequence[int]) -> int:

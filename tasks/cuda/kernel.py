@@ -1,0 +1,56 @@
+"""The kind `cuda_kernel`: a day's .cu file, timed on a GPU; without one, what the compiler or a trace can say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tasks import api
+from tasks.cuda import counts, points, resources, timed
+from tasks.cuda.source import Source
+
+Params, Point, METRICS = points.Params, points.Point, points.METRICS
+
+TOOLS = {"sectors": "ncu", "banks": "ncu", "memcheck": "compute-sanitizer", "migration": "nsys"}
+ENVIRONMENT = "cuda"
+PTXAS, SIMULATOR = "ptxas and SASS report", "numba CUDA simulator"
+
+
+def needs(params: points.Params) -> Sequence[api.Needs]:
+    tools = tuple(sorted({TOOLS[one] for one in params.measures if one in TOOLS}))
+    found = [api.Needs(backend="CUDA", environment=ENVIRONMENT, binaries=("g++", *tools), gpus=1, memory_gb=4)]
+    if params.stand_in == "ptxas":
+        found.append(static_needs())
+    elif params.stand_in == "trace":
+        unmeasured = tuple(points.TIMED)
+        found.append(api.Needs(SIMULATOR, "CUDA", ENVIRONMENT, memory_gb=0.5, unmeasured=unmeasured))
+    return found
+
+
+def static_needs() -> api.Needs:
+    """The compiler without a GPU: resources, no times."""
+    return api.Needs(PTXAS, "CUDA", ENVIRONMENT, binaries=("g++",), memory_gb=1, unmeasured=tuple(points.TIMED))
+
+
+def run(params: points.Params, ctx: api.Context) -> None:
+    source = Source(params, ctx)
+    for point in ctx.points:
+        axes = point.axes()
+        metrics: dict[str, float] = {}
+        spread: dict[str, api.Spread] = {}
+        notes = []
+        if ctx.tier == "native" and "time" in params.measures:
+            metrics, spread, note = timed.measure(source, params, axes)
+            notes.append(note)
+        if {"sectors", "banks", "memcheck"} & set(params.measures):
+            counted, note = (
+                (counts.native(source, params, axes), "") if ctx.tier == "native" else counts.traced(params, ctx, axes)
+            )
+            metrics |= counted
+            notes.append(note)
+        if "resources" in params.measures:
+            static, note = resources.measure(source, params, axes)
+            metrics |= static
+            notes.append(note)
+        ctx.record(point, metrics, spread, "; ".join(note for note in notes if note))
+    if params.picture:
+        counts.draw(params, ctx)
