@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,8 @@ from urllib.request import urlopen
 
 from tasks.api import UserError
 from tasks.services import process
+
+LOOKBACK = "--query.lookback-delta=10s"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,24 @@ class Prometheus:
         """How many targets the last scrape reached, its samples stored."""
         return sum(series.samples[0][1] == 1 for series in self.query("up"))
 
+    def own(self, metric: str) -> float:
+        """One of Prometheus's own metrics, from its /metrics page (`go_…`, `prometheus_…`), summed over its labels."""
+        with urlopen(f"http://{self.address}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        found = [float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{metric}[ {{]", line)]
+        if not found:
+            raise UserError(f"Prometheus does not export {metric}")
+        return sum(found)
+
+    def collect_garbage(self) -> None:
+        """Free what is not in use, so that memory read next is the data's and not the collector's timing."""
+        with urlopen(f"http://{self.address}/debug/pprof/heap?gc=1", timeout=30) as answer:
+            answer.read()
+
+    def reload(self) -> None:
+        """Read the configuration file again (SIGHUP); it takes effect a moment later."""
+        os.kill(self.pid, signal.SIGHUP)
+
     def ask(self, resource: str, arguments: Mapping[str, Any]) -> Any:
         url = f"http://{self.address}/api/v1/{resource}?{urlencode(arguments)}"
         try:
@@ -70,18 +93,33 @@ def serve(
 
     Ready means that every target, or as many as are `awaited`, has been scraped once.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "prometheus.yml"
-    config.write_text(json.dumps(configuration(targets, scrape_interval_s)), encoding="utf-8")  # JSON is YAML
-    address = f"{process.LOOPBACK}:{process.free_port()}"
-    argv = [
-        "prometheus", f"--config.file={config}", f"--web.listen-address={address}",
-        f"--storage.tsdb.path={folder / 'data'}", "--query.lookback-delta=10s", "--log.level=warn",
-    ]  # fmt: skip
-    with process.serve(argv, log=folder / "prometheus.log", ready=lambda: is_ready(address)) as child:
-        prometheus = Prometheus(address, child.pid)
+    with configured(configuration(targets, scrape_interval_s), folder, args=[LOOKBACK]) as prometheus:
         await_targets(prometheus, len(targets) if awaited is None else awaited, timeout_s)
         yield prometheus
+
+
+@contextmanager
+def configured(
+    configuration: Mapping[str, Any], folder: Path, *, args: Sequence[str] = (), timeout_s: float = 60
+) -> Iterator[Prometheus]:
+    """Run with a whole configuration until the block ends; ready means that it answers. `args`: further options.
+
+    Data that is in `folder`/data already is served too. Raises UserError with Prometheus's own message.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file, log = folder / "prometheus.yml", folder / "prometheus.log"
+    write(configuration, file)
+    address = f"{process.LOOPBACK}:{process.free_port()}"
+    argv = [
+        "prometheus", f"--config.file={file}", f"--web.listen-address={address}",
+        f"--storage.tsdb.path={folder / 'data'}", "--log.level=warn", *args,
+    ]  # fmt: skip
+    with process.serve(argv, log=log, ready=lambda: is_ready(address), timeout_s=timeout_s) as child:
+        yield Prometheus(address, child.pid)
+
+
+def write(configuration: Mapping[str, Any], file: Path) -> None:
+    file.write_text(json.dumps(configuration), encoding="utf-8")  # JSON is YAML
 
 
 def configuration(targets: Mapping[str, str], scrape_interval_s: float) -> dict[str, Any]:
