@@ -43,7 +43,7 @@ class Point(api.Params):
 
 
 METRICS = {
-    "recovery_s": "median time from the fault until all replicas took requests again; without one: time one was missing",
+    "recovery_s": "median time from the fault until all replicas took requests; without one: time that one lacked",
     "error_rate_pct": "requests without a good answer, over the whole drill",
     "latency_p99_ms": "99th percentile of the latency of answered requests, from the moment they were due",
 }
