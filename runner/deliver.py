@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner import environments, measure, parsed, report, store, verify
+from runner import environments, measure, report, store, verify
+from runner.about import about, reported
 from runner.build import build
 from runner.jobs import Proof
 from runner.plan import Day, Plan, day_folders, load
@@ -61,7 +62,7 @@ def records_for(proof: Proof, root: Path) -> list[Path]:
 
 
 def _week_records(week: str, root: Path) -> list[Path]:
-    weeks = [*earlier(week, root), week]
+    weeks = reported(week, root)
     days = [name for name, folder in day_folders(root).items() if folder.parent.name in weeks]
     return [path for day in days for path in _there(measure.day_records(day, root))]
 
@@ -85,22 +86,11 @@ def write(day: Day, root: Path, lang: str, *, only_outdated: bool = False) -> li
         weekly = [in_language(d.path, language) for d in day.deliverables if d.made_by == "weekly_report"]
         sources = [*_week_records(day.week, root), *_sources(day, root)] if weekly else []
         if weekly and (not only_outdated or any(_outdated(place / path, sources) for path in weekly)):
-            weeks = [*earlier(day.week, root), day.week]
+            weeks = tuple(reported(day.week, root))
             days = [each for week in weeks for each in build(load(root, week), root).days]
-            found = store.records(root, tuple(weeks))
-            written += report.write_week(day.week, days, found, place, language, about(day.week, root))
+            said = about(day.week, root).model_dump()
+            written += report.write_week(day.week, days, store.records(root, weeks), place, language, said)
     return written
-
-
-def earlier(week: str, root: Path) -> list[str]:
-    """The weeks that this week's report goes on from (`covers` in its week.yaml), as far as they were begun."""
-    return [name for name in about(week, root).get("covers", []) if any(store.records(root, (name,)))]
-
-
-def about(week: str, root: Path) -> Mapping[str, Any]:
-    """What the week's own file says."""
-    file = root / "plans" / week / "week.yaml"
-    return parsed.cached(file, root, ("plan",)) if file.exists() else {}
 
 
 def _sources(day: Day, root: Path) -> list[Path]:

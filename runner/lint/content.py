@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner import environments, workspace
+from runner.about import about
+from runner.errors import Mistakes
 from runner.jobs import Work
 from runner.plan import Day, Plan
 from tasks.catalog import CHECKS, KINDS
+from tasks.documents.document import Highlight, Published
 
 COMMAND_SHARE = 0.05  # an experiment should say what it measures, not which command to run
 
@@ -18,6 +21,7 @@ def findings(plan: Plan, work: Work, root: Path) -> Iterator[str]:
     for day in plan.days:
         yield from _languages(day)
         yield from _stray(day)
+    yield from _weeks(plan, root)
     yield from _environments(work, root)
     yield from _inventory(plan, root)
     yield from _metrics()
@@ -42,6 +46,21 @@ def _stray(day: Day) -> Iterator[str]:
     for name in workspace.references(day):
         if name not in known and not name.startswith(tuple(each for each in known if each.endswith("/"))):
             yield f"{day.id}: {name} is neither a deliverable nor used by an experiment"
+
+
+def _weeks(plan: Plan, root: Path) -> Iterator[str]:
+    """Each week's own file: its highlights and published figures speak of experiments and metrics that there are."""
+    metrics = {f"{day.id}/{e.id}": e.metrics for day in plan.days for e in day.experiments}
+    for week in sorted({day.week for day in plan.days}):
+        try:
+            said = about(week, root)
+        except Mistakes as found:
+            yield from map(str, found.problems)
+            continue
+        cited: list[Highlight | Published] = [*said.highlights, *said.published]
+        for each in cited:
+            if each.metric not in metrics.get(each.experiment, ()):
+                yield f"{week}: {each.experiment} does not measure {each.metric}"
 
 
 def _environments(work: Work, root: Path) -> Iterator[str]:

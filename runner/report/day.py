@@ -28,11 +28,12 @@ def write_day(day: Day, records_dir: Path, dest: Path, lang: str = "en") -> Path
 def file_name(day: Day) -> str:
     """What the plan calls the day's report, else `report_day18.md`."""
     asked = [deliverable.path for deliverable in day.deliverables if deliverable.made_by == "report"]
-    return asked[0] if asked else f"report_day{number_of(day)}.md"
+    return asked[0] if asked else f"report_{short(day)}.md"
 
 
-def number_of(day: Day) -> int:
-    return int(re.sub(r"\D", "", day.id))
+def short(day: Day) -> str:
+    """`day08` → `day8`, as the curriculum names its reports."""
+    return re.sub(r"(?<=day)0+", "", day.id)
 
 
 def day_text(day: Day, records: Sequence[Record], folder: Path, dest: Path, lang: str) -> str:
@@ -61,7 +62,7 @@ def day_text(day: Day, records: Sequence[Record], folder: Path, dest: Path, lang
 
 def heading(day: Day, lang: str) -> str:
     """`Day 18 · Several models on one Triton`."""
-    count = number_of(day)
+    count = short(day).removeprefix("day")
     return (f"第 {count} 天 · " if lang == "zh" else f"Day {count} · ") + stored.said(day.title, lang)
 
 

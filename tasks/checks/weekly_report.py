@@ -16,7 +16,10 @@ PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 
 
 class Params(api.Params):
-    """How many experiments the days `first` to `last` have; each must be listed and, where it has a shape, drawn."""
+    """How many experiments the days `first` to `last` have; each must be listed and, where it has a shape, drawn.
+
+    So must the stored experiments of earlier weeks, when the report goes on from them.
+    """
 
     experiments: int
     first: int
@@ -31,17 +34,17 @@ def check(file: Path, params: Params, work: api.Workspace) -> api.Verdict:
     """Compares tables with the records and reads the pictures' points back."""
     text = read(file)
     records = [record for record in stored.load(work.records) if not record["variant"]]
-    days = {f"day{number}" for number in range(params.first, params.last + 1)}
-    chosen = [record for record in records if record["day"] in days]
+    days = range(params.first, params.last + 1)
+    week = f"week{(params.last - 1) // 7 + 1:02d}"
+    earlier = [record for record in records if record["week"] < week]
+    chosen = earlier + [record for record in records if stored.number_of(record["day"]) in days]
     found = audit.audit(text, records)
     listed = [record for record in chosen if stored.name(record) in found.listed]
     drawn, figure_faults = figures(text, file.parent, chosen)
-    faults = figure_faults + found.faults
-    if len(listed) != params.experiments:
+    faults, wanted = figure_faults + found.faults, params.experiments + len(earlier)
+    if len(listed) != wanted:
         lost = sorted(stored.name(record) for record in chosen if stored.name(record) not in found.listed)
-        faults.insert(
-            0, f"{len(listed)} of {params.experiments} experiments are listed with their tier {' '.join(lost)}".strip()
-        )
+        faults.insert(0, f"{len(listed)} of {wanted} experiments are listed with their tier {' '.join(lost)}".strip())
     evidence = {"experiments": len(listed), "numbers": found.numbers, "figures": drawn, "faults": faults[:20]}
     if faults:
         return api.Verdict(False, told(faults), evidence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from tasks.documents import audit, bullet_reading, bullets, curve_reading, curve
 from tasks.documents.stored import Record
 
 METRICS = {
+    "tables_count": "tables of the report, one for each experiment that it reads",
     "rows_count": "rows of the comparison tables, one for each point of each experiment",
     "numbers_traced_pct": "numbers of the written file that were found again in the records, in percent",
     "figures_count": "figures drawn, one for each experiment with two or more measured points",
@@ -55,16 +55,17 @@ class Published(api.Params):
 class Params(api.Params):
     """`published` is what the weekly report prints beside our own figures; `highlights` in order of preference."""
 
-    make: Literal["table", "curves", "bullets"]
+    make: Literal["table", "curves", "bullets", "report"]
     highlights: list[Highlight] = Field(default_factory=list)
     published: list[Published] = Field(default_factory=list)
 
 
 class Point(api.Params):
-    """`days` is a range such as `15-20`; `bullets` how many bullets are wanted."""
+    """`days` is a range such as `15-20`, `bullets` how many bullets are wanted, `week` the week that is reported."""
 
     days: str = Field(default="15-20", pattern=r"^\d+-\d+$")
     bullets: int = Field(default=3, ge=1)
+    week: int = Field(default=1, ge=1)
 
 
 def needs(params: Params) -> list[api.Needs]:
@@ -72,7 +73,7 @@ def needs(params: Params) -> list[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    makers = {"table": make_tables, "curves": make_curves, "bullets": make_bullets}
+    makers = {"table": make_tables, "curves": make_curves, "bullets": make_bullets, "report": make_report}
     records = [record for record in stored.load(ctx.records) if not record["variant"]]
     for point in ctx.points:
         if not any(record["status"] == "passed" for record in records):
@@ -83,26 +84,45 @@ def run(params: Params, ctx: api.Context) -> None:
 def within(records: Sequence[Record], days: str) -> list[Record]:
     """The records of a range of days."""
     first, last = (int(day) for day in days.split("-"))
-    return [record for record in records if first <= int(re.sub(r"\D", "", record["day"])) <= last]
+    return [record for record in records if first <= stored.number_of(record["day"]) <= last]
 
 
 def make_tables(params: Params, point: Point, records: Sequence[Record], ctx: api.Context) -> Mapping[str, float]:
-    """`tables.md`: every experiment's points and metrics with their tier."""
-    chosen, file = within(records, point.days), ctx.out / "tables.md"
-    parts = [f"## `{stored.name(record)}`\n\n{tables.results(record).markdown()}\n" for record in chosen]
-    file.write_text("\n".join(parts), encoding="utf-8")
-    found = audit.audit(file.read_text(encoding="utf-8"), chosen)
-    refuse(found.faults, file)
-    ctx.say(f"{len(chosen)} tables, {found.rows} rows, {found.numbers} numbers looked up")
+    """The tables of a range of days."""
+    found = write_tables(within(records, point.days), ctx)
     return {"rows_count": found.rows, "numbers_traced_pct": found.traced_pct}
 
 
 def make_curves(params: Params, point: Point, records: Sequence[Record], ctx: api.Context) -> Mapping[str, float]:
-    """`curves/<day>-<experiment>.svg` for every experiment with a shape."""
+    """The curves of a range of days."""
+    figures, traced_pct = write_curves(within(records, point.days), ctx)
+    return {"figures_count": figures, "points_traced_pct": traced_pct}
+
+
+def make_report(params: Params, point: Point, records: Sequence[Record], ctx: api.Context) -> Mapping[str, float]:
+    """The tables and curves of everything read: what the week's report is made of, traced before it is written."""
+    found = write_tables(records, ctx)
+    figures, _ = write_curves(records, ctx)
+    return {"tables_count": len(records), "figures_count": figures, "numbers_traced_pct": found.traced_pct}
+
+
+def write_tables(records: Sequence[Record], ctx: api.Context) -> audit.Audit:
+    """`tables.md`: every experiment's points and metrics with their tier, read back."""
+    file = ctx.out / "tables.md"
+    parts = [f"## `{stored.name(record)}`\n\n{tables.results(record).markdown()}\n" for record in records]
+    file.write_text("\n".join(parts), encoding="utf-8")
+    found = audit.audit(file.read_text(encoding="utf-8"), records)
+    refuse(found.faults, file)
+    ctx.say(f"{len(records)} tables, {found.rows} rows, {found.numbers} numbers looked up")
+    return found
+
+
+def write_curves(records: Sequence[Record], ctx: api.Context) -> tuple[int, float]:
+    """`curves/<day>-<experiment>.svg` for every experiment with a shape: how many, and percent of points traced."""
     folder = ctx.out / "curves"
     folder.mkdir(exist_ok=True)
     hits = drawn = figures = 0
-    for record in within(records, point.days):
+    for record in records:
         svg = curves.draw(record)
         if not svg:
             continue
@@ -111,7 +131,7 @@ def make_curves(params: Params, point: Point, records: Sequence[Record], ctx: ap
         found, marks = curve_reading.traced(file.read_text(encoding="utf-8"), record, curves.abscissa(record))
         hits, drawn, figures = hits + found, drawn + marks, figures + 1
         ctx.say(f"{file.name}: {found} of {marks} points traced")
-    return {"figures_count": figures, "points_traced_pct": 100 * hits / drawn if drawn else 0}
+    return figures, 100 * hits / drawn if drawn else 0
 
 
 def make_bullets(params: Params, point: Point, records: Sequence[Record], ctx: api.Context) -> Mapping[str, float]:

@@ -30,6 +30,11 @@ def name(record: Record) -> str:
     return f"{record['day']}/{record['id']}" + (f"+{record['variant']}" if record["variant"] else "")
 
 
+def number_of(day: str) -> int:
+    """`day08` → 8."""
+    return int(day.removeprefix("day"))
+
+
 def cited(record: Record) -> str:
     """The record's name with the first eight digits of its id, which change when it is measured again."""
     return f"{name(record)}#{record['uuid'].replace('-', '')[:8]}"

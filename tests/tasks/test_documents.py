@@ -135,18 +135,20 @@ def test_a_box_shows_as_many_values_as_it_is_wide(records: dict[str, Any]) -> No
 def test_kind_document_measures_what_it_wrote(tmp_path: Path, records: dict[str, Any]) -> None:
     paths = sorted(RECORDS.glob("*/experiments/*/record.json"))
     highlights = records["week3-resume-highlights"]["stanza"]["params"]
-    for params in ({"make": "table"}, {"make": "curves"}, highlights):
+    for params in ({"make": "table"}, {"make": "curves"}, {"make": "report"}, highlights):
         out = tmp_path / str(params["make"])
         out.mkdir()
         ctx = api.Context(
             day=tmp_path, scratch=tmp_path, settings={}, records=paths, out=out, spec="s", points=[document.Point()]
         )
         document.run(document.Params.model_validate(params), ctx)
-    rows = [api.read_rows(tmp_path / make / "rows.jsonl", "s")[0]["metrics"] for make in ("table", "curves", "bullets")]
+    makes = ("table", "curves", "bullets", "report")
+    rows = [api.read_rows(tmp_path / make / "rows.jsonl", "s")[0]["metrics"] for make in makes]
     points = sum(len(stored.points(record)) for record in records.values() if record["day"] != "day21")
     assert rows[0] == {"rows_count": points, "numbers_traced_pct": 100}
     assert rows[1] == {"figures_count": 8, "points_traced_pct": 100}
     assert rows[2] == {"bullets_count": 3, "numbers_traced_pct": 100}
+    assert rows[3] == {"tables_count": len(records), "figures_count": 8, "numbers_traced_pct": 100}
 
 
 def test_kind_document_refuses_to_write_without_results(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""What a week's own file says beyond its title: which weeks its report goes on from, what is worth a résumé line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from runner import parsed, store
+from runner.errors import Mistakes, Problem
+from tasks.api import Params
+from tasks.documents.document import Both, Highlight, Published
+
+
+class About(Params):
+    """`plans/weekNN/week.yaml`. `covers` names earlier weeks that the weekly report shows as well."""
+
+    id: str = ""
+    title: Both | None = None
+    covers: list[str] = Field(default_factory=list)
+    highlights: list[Highlight] = Field(default_factory=list)
+    published: list[Published] = Field(default_factory=list)
+
+
+def about(week: str, root: Path) -> About:
+    """The week's file, empty when there is none. Raises Mistakes that name file and key."""
+    file = root / "plans" / week / "week.yaml"
+    if not file.exists():
+        return About()
+    try:
+        return About.model_validate(parsed.cached(file, root, ("plan",)))
+    except ValidationError as error:
+        where = str(file.relative_to(root))
+        raise Mistakes(
+            Problem(where, ".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()
+        ) from None
+
+
+def reported(week: str, root: Path) -> list[str]:
+    """The weeks that this week's report shows: those that it goes on from, as far as they were begun, and its own."""
+    return [*(name for name in about(week, root).covers if any(store.records(root, (name,)))), week]
