@@ -22,8 +22,21 @@ from tasks.cuda import kernel as cuda_kernel
 from tasks.cuda import profile as gpu_profile
 from tasks.documents import document
 from tasks.engines import build as engine_build
+from tasks.engines import calibration as engine_calibration
+from tasks.engines import loading as engine_loading
+from tasks.engines import precision as engine_precision
+from tasks.engines import profile as engine_profile
+from tasks.engines import workspace as engine_workspace
 from tasks.kubernetes import autoscale
-from tasks.observability import dashboard, metrics_stack
+from tasks.observability import (
+    alert_webhook,
+    dashboard,
+    histogram_buckets,
+    label_cardinality,
+    metrics_stack,
+    recording_rules,
+    scrape_cost,
+)
 from tasks.onnx import custom as onnx_custom
 from tasks.onnx import export as onnx_export
 from tasks.onnx import folding as onnx_folding
@@ -41,6 +54,7 @@ from tasks.triton import rate_limit as triton_rate_limit
 from tasks.triton import stages as triton_stages
 
 KINDS: dict[str, Kind] = {
+    "alert_webhook": alert_webhook,
     "autoscale": autoscale,
     "cache_proxy": cache_proxy,
     "chaos": chaos,
@@ -48,6 +62,13 @@ KINDS: dict[str, Kind] = {
     "dashboard": dashboard,
     "document": document,
     "engine_build": engine_build,
+    "engine_calibration": engine_calibration,
+    "engine_loading": engine_loading,
+    "engine_precision": engine_precision,
+    "engine_profile": engine_profile,
+    "engine_workspace": engine_workspace,
+    "histogram_buckets": histogram_buckets,
+    "label_cardinality": label_cardinality,
     "load_cost": load_cost,
     "gpu_profile": gpu_profile,
     "metrics_stack": metrics_stack,
@@ -56,7 +77,9 @@ KINDS: dict[str, Kind] = {
     "onnx_folding": onnx_folding,
     "onnx_infer": onnx_infer,
     "onnx_session": onnx_session,
+    "recording_rules": recording_rules,
     "rehearsal": rehearsal,
+    "scrape_cost": scrape_cost,
     "traffic_canary": traffic_canary,
     "traffic_limit": traffic_limit,
     "triton_bert": triton_bert,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import Any
 
 from tasks.api import Context, Needs, Spread, UserError
 from tasks.api import Params as Base
-from tasks.observability import configuration
+from tasks.observability import busy_service, configuration
 from tasks.services import prometheus
 from tasks.services.exposition import expose
 from tasks.services.prometheus import Prometheus
@@ -22,7 +21,7 @@ METRICS = {
     **{f"{name}_error_pct": f"distance of the estimated {name} from the exact one, in percent" for name in QUANTILES},
     **{f"{name}_ms": f"the {name} that histogram_quantile estimates" for name in QUANTILES},
     "p99_scatter_pct": "standard deviation of the p99 over windows of two seconds, in percent of the exact p99",
-    "series_count": "time series of the histogram: one for each bucket, sum and count, of each route",
+    "series_count": "time series of the histogram: buckets, sum, count and creation time of each route",
     "rss_mb": "resident memory of a Prometheus that scraped only this histogram, after a garbage collection",
 }
 JOB, NAME = "service", "http_request_duration_seconds"
@@ -94,24 +93,18 @@ def make(params: Params, point: Point) -> tuple[Any, Any]:
 def serve(params: Params, histograms: Sequence[Any], seed: int) -> Samples:
     """Workers serve requests of random length for a while; each one's measured time goes to every histogram."""
     samples: Samples = []
-    deadline = time.monotonic() + params.seconds
 
-    def work(worker: int) -> None:
-        chance = random.Random(seed * 1000 + worker)
-        while time.monotonic() < deadline:
-            route = f"/r{chance.randrange(params.routes)}"
-            began = time.perf_counter()
-            time.sleep(params.median_ms / 1000 * chance.lognormvariate(0, params.sigma))  # the request's work
-            took = time.perf_counter() - began
-            samples.append((time.time(), took))
-            for histogram in histograms:
-                histogram.labels(route=route).observe(took)
+    def work_s(chance: random.Random) -> float:
+        return params.median_ms / 1000 * chance.lognormvariate(0, params.sigma)
 
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(params.workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def observe(chance: random.Random, seconds: float) -> None:
+        samples.append((time.time(), seconds))
+        route = f"/r{chance.randrange(params.routes)}"
+        for histogram in histograms:
+            histogram.labels(route=route).observe(seconds)
+
+    with busy_service.serving(work_s, observe, params.workers, seed):
+        time.sleep(params.seconds)  # the load itself
     return samples
 
 
@@ -133,7 +126,7 @@ def figures(server: Prometheus, exact: Mapping[str, float], start: float, end: f
     }
     curve = server.query_range(expression(0.99, f"{WINDOW_S}s"), start + WINDOW_S, end, WINDOW_S)
     scatter = float(numpy.nanstd([value for _, value in curve[0].samples])) if curve else float("nan")
-    series = server.query(f'count({{__name__=~"{NAME}_(bucket|sum|count)"}})')[0].samples[0][1]
+    series = server.query(f'count({{__name__=~"{NAME}_(bucket|sum|count|created)"}})')[0].samples[0][1]
     server.collect_garbage()
     return {
         **{f"{name}_error_pct": abs(found[name] - exact[name]) / exact[name] * 100 for name in QUANTILES},
