@@ -6,6 +6,7 @@ Both give the same thing, named `IMAGE` in the engine: Debian bookworm with pyth
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import socket
@@ -28,8 +29,15 @@ DRESS = f"""FROM {PULLED}
 RUN apt-get update && apt-get install -y --no-install-recommends {PACKAGES.replace(",", " ")} \\
  && rm -rf /var/lib/apt/lists/*
 """
+# As in Debian's own images: no documentation, no copies of what was downloaded, no fsync for each unpacked file.
+DPKG = (
+    "force-unsafe-io\npath-exclude /usr/share/doc/*\npath-exclude /usr/share/man/*\npath-exclude /usr/share/locale/*\n"
+)
 # A mirror that is frozen (a snapshot, an offline copy) serves Release files that have expired.
-APT = 'Acquire::Check-Valid-Until "false";\nAcquire::Languages "none";\n'
+APT = (
+    'Acquire::Check-Valid-Until "false";\nAcquire::Languages "none";\n'
+    'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };\n'
+)
 ROOM_S = 900  # for a slow mirror
 
 Say = Callable[[str], None]
@@ -87,7 +95,8 @@ def locked(name: str) -> Iterator[Path]:
 def root_archive(say: Say) -> Path:
     """The root file system as a tar (about 200 MB): made once, by root, then kept."""
     with locked("base") as home:
-        archive = home / f"{SUITE}-python3.tar"
+        recipe = hashlib.sha256("".join((PACKAGES, MIRROR, APT, DPKG)).encode()).hexdigest()[:8]
+        archive = home / f"{SUITE}-{recipe}.tar"
         if not archive.exists():
             say(f"making a base image with debootstrap from {MIRROR} (once, about 40 s)")
             _bootstrap(archive)
@@ -103,7 +112,15 @@ def _bootstrap(archive: Path) -> None:
         sources = f"deb {MIRROR} {SUITE} main\ndeb {security} {SUITE}-security main\n"
         (root / "etc/apt/sources.list").write_text(sources, encoding="utf-8")
         (root / "etc/apt/apt.conf.d/90infra90").write_text(APT, encoding="utf-8")
-        for left in ("var/cache/apt", "var/lib/apt/lists", "var/log"):
+        (root / "etc/dpkg/dpkg.cfg.d/90infra90").write_text(DPKG, encoding="utf-8")
+        for left in (
+            "var/cache/apt",
+            "var/lib/apt/lists",
+            "var/log",
+            "usr/share/doc",
+            "usr/share/man",
+            "usr/share/locale",
+        ):
             shutil.rmtree(root / left)
             (root / left).mkdir()
         made = staging / "root.tar"

@@ -1,0 +1,152 @@
+"""The packages for builds without the Internet's noise: wheels fetched once by this machine's pip, and a caching proxy.
+
+A build is given `http_proxy`, which Docker keeps out of the image and its history, and the build argument
+`PIP_FIND_LINKS=http://wheels.infra90/`, a name that only the proxy knows. What the host's pip is told in its
+configuration (indexes, certificates) is used here, outside the build, so that none of it gets into an image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from tasks.api import UserError
+from tasks.services import base_image
+from tasks.services.process import LOOPBACK
+
+HOST = "wheels.infra90"
+PYTHON = "3.11"  # of Debian bookworm, which is in the image
+CPU_HOST, CPU_INDEX = "download.pytorch.org", "https://download.pytorch.org/whl/cpu"
+FOREVER = "max-age=365000000, immutable"  # what PyPI says of its files: pip may keep them in its cache
+
+
+@dataclass(frozen=True)
+class Packages:
+    """What a build is told."""
+
+    proxy: str
+
+    @property
+    def build_args(self) -> dict[str, str]:
+        return {"http_proxy": self.proxy, "PIP_FIND_LINKS": f"http://{HOST}/", "PIP_NO_INDEX": "1"}
+
+
+def wheels(requirements: Sequence[str], say: Callable[[str], None], *, gpu: bool = False) -> Path:
+    """A folder with the wheels of these requirements and all that they need, downloaded once by this machine's pip.
+
+    Without a GPU the CPU build of torch is preferred where its index can be reached. Raises UserError with pip's words.
+    """
+    recipe = hashlib.sha256("\n".join([*sorted(requirements), PYTHON, str(gpu)]).encode()).hexdigest()[:12]
+    with base_image.locked(f"wheels-{recipe}") as home:
+        folder = home / "wheels" / recipe
+        if not folder.exists():
+            say(f"downloading the wheels of {', '.join(requirements)} (once)")
+            folder.parent.mkdir(exist_ok=True)
+            staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".wheels-"))
+            try:
+                _download(requirements, staging, gpu)
+                staging.rename(folder)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+        return folder
+
+
+def _download(requirements: Sequence[str], folder: Path, gpu: bool) -> None:
+    machine = platform.machine()
+    argv = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "--only-binary=:all:"]
+    argv += ["--python-version", PYTHON, "--implementation", "cp"]
+    for tag in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"):
+        argv += ["--platform", f"{tag}_{machine}"]
+    if not gpu and base_image.answers(CPU_HOST):
+        argv += ["--extra-index-url", CPU_INDEX]
+    done = subprocess.run([*argv, *requirements], capture_output=True, text=True, timeout=1800)
+    if done.returncode:
+        faults = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise UserError("pip cannot get the wheels: " + "\n".join(faults or [done.stderr[-600:]]))
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Packages]:
+    """A proxy on loopback until the block ends: `wheels.infra90` is `folder`, Debian packages are kept on disk."""
+    kept = base_image.cache() / "debs"
+    kept.mkdir(exist_ok=True)
+    server = ThreadingHTTPServer((LOOPBACK, 0), lambda *a: _Proxy(folder, kept, *a))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield Packages(f"http://{LOOPBACK}:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """GET of absolute addresses, as apt and pip send them to a proxy."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, folder: Path, kept: Path, *rest: object) -> None:
+        self.folder, self.kept = folder, kept
+        super().__init__(*rest)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        address = urllib.parse.urlsplit(self.path)
+        name = Path(urllib.parse.unquote(address.path)).name
+        if address.hostname == HOST:
+            self._wheel(name)
+        elif name.endswith(".deb"):
+            self._package(self.kept / f"{hashlib.sha256(self.path.encode()).hexdigest()[:16]}-{name}")
+        else:
+            self._answer(*self._fetched())
+
+    def _wheel(self, name: str) -> None:
+        file = self.folder / name
+        if name and file.is_file():
+            return self._answer(200, file.read_bytes(), "application/octet-stream", FOREVER)
+        links = "".join(f'<a href="{urllib.parse.quote(one.name)}">{one.name}</a>\n' for one in self.folder.iterdir())
+        self._answer(404 if name else 200, links.encode(), "text/html")
+
+    def _package(self, file: Path) -> None:
+        """A Debian package never changes under its name: the second build gets it from disk."""
+        if not file.exists():
+            code, body, kind = self._fetched()
+            if code != 200:
+                return self._answer(code, body, kind)
+            staged = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
+            staged.write_bytes(body)
+            staged.replace(file)
+        self._answer(200, file.read_bytes(), "application/octet-stream")
+
+    def _fetched(self) -> tuple[int, bytes, str]:
+        try:
+            with urllib.request.urlopen(self.path, timeout=120) as answer:
+                return answer.status, answer.read(), answer.headers.get("Content-Type", "application/octet-stream")
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(), "text/plain"
+        except OSError as error:
+            return 502, str(error).encode(), "text/plain"
+
+    def _answer(self, code: int, body: bytes, kind: str, cache: str = "no-store") -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", cache)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the build's own log says what was downloaded."""
