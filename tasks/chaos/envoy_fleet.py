@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ CLUSTER = VERSION = "v1"
 class EnvoyFleet:
     """Replicas that are processes; Envoy's endpoints follow their readiness, as a Service's follow its Pods."""
 
-    def __init__(self, proxy: Envoy) -> None:
+    def __init__(self, proxy: Envoy, also_tell: Callable[[Sequence[Upstream | None]], None]) -> None:
+        self._also_tell = also_tell
         self.proxy, self.target = proxy, upstream.target(proxy.address)
         self.keepers: list[supervisor.Keeper[Upstream]] = []
         self._turn = threading.Lock()
@@ -37,17 +38,21 @@ class EnvoyFleet:
         return len(self.alive())
 
     def tell(self) -> None:
-        """Give Envoy the replicas that are ready now."""
+        """Give Envoy the replicas that are ready now, and whoever else wants to know each one's place (None: gone)."""
         with self._turn:
             self.proxy.endpoints(CLUSTER, [one.port for one in self.alive()])
+            self._also_tell([keeper.alive() for keeper in self.keepers])
 
 
 @contextmanager
-def replicated(replicas: int, layers: int, retries: int, scratch: Path) -> Iterator[EnvoyFleet]:
+def replicated(
+    replicas: int, layers: int, retries: int, scratch: Path,
+    also_tell: Callable[[Sequence[Upstream | None]], None] = lambda replicas: None,
+) -> Iterator[EnvoyFleet]:  # fmt: skip
     """So many replicas of the small network, Envoy in front; a request that met a dead one is tried `retries` times."""
     with ExitStack() as stack:
         proxy = stack.enter_context(envoy.serve({CLUSTER: []}, Route({CLUSTER: 100}, retries=retries), scratch))
-        fleet = EnvoyFleet(proxy)
+        fleet = EnvoyFleet(proxy, also_tell)
         for number in range(replicas):
             start = partial(upstream.serve, VERSION, layers, scratch / f"replica-{number}.log")
             fleet.keepers.append(stack.enter_context(supervisor.keeping(start, fleet.tell)))

@@ -86,7 +86,12 @@ def keeping(
 
     `changed` is called, in the supervisor's thread, whenever the process has become ready or has ended.
     """
-    keeper = Keeper(start, changed)
+    with running(Keeper(start, changed)) as keeper:
+        yield keeper
+
+
+@contextmanager
+def running(keeper: Keeper[L]) -> Iterator[Keeper[L]]:
     try:
         keeper.begin()
         yield keeper

@@ -14,6 +14,7 @@ from typing import Any
 from tasks.services.process import LOOPBACK
 from tasks.services.ray_model import Network
 
+BACKLOG = 4096  # connections that wait for their turn; beyond it the kernel would refuse them
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
@@ -53,7 +54,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=100)
     given = parser.parse_args()
     app = application(given.version, given.layers)
-    web.run_app(app, host=LOOPBACK, port=given.port, loop=uvloop.new_event_loop(), access_log=None, print=None)
+    loop = uvloop.new_event_loop()
+    web.run_app(app, host=LOOPBACK, port=given.port, loop=loop, backlog=BACKLOG, access_log=None, print=None)
 
 
 if __name__ == "__main__":
