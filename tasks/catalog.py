@@ -5,9 +5,11 @@ from __future__ import annotations
 from tasks import rehearsal
 from tasks.api import Check, Kind
 from tasks.chaos import chaos
+from tasks.chaos import kill as chaos_kill
 from tasks.checks import (
     architecture_svg,
     bert_onnx,
+    cuda_source,
     hpa_manifest,
     redis_client,
     report_numbers,
@@ -46,10 +48,12 @@ from tasks.traffic import cache_proxy, soak
 from tasks.traffic import canary as traffic_canary
 from tasks.traffic import cost as load_cost
 from tasks.traffic import limit as traffic_limit
+from tasks.triton import batching as triton_batching
 from tasks.triton import bert_serve as triton_bert
 from tasks.triton import colocation as triton_colocation
 from tasks.triton import ensemble as triton_ensemble
 from tasks.triton import instances as triton_instances
+from tasks.triton import protocols as triton_protocols
 from tasks.triton import rate_limit as triton_rate_limit
 from tasks.triton import stages as triton_stages
 
@@ -58,6 +62,7 @@ KINDS: dict[str, Kind] = {
     "autoscale": autoscale,
     "cache_proxy": cache_proxy,
     "chaos": chaos,
+    "chaos_kill": chaos_kill,
     "cuda_kernel": cuda_kernel,
     "dashboard": dashboard,
     "document": document,
@@ -82,11 +87,13 @@ KINDS: dict[str, Kind] = {
     "scrape_cost": scrape_cost,
     "traffic_canary": traffic_canary,
     "traffic_limit": traffic_limit,
+    "triton_batching": triton_batching,
     "triton_bert": triton_bert,
     "soak": soak,
     "triton_colocation": triton_colocation,
     "triton_ensemble": triton_ensemble,
     "triton_instances": triton_instances,
+    "triton_protocols": triton_protocols,
     "triton_rate_limit": triton_rate_limit,
     "triton_stages": triton_stages,
 }
@@ -94,6 +101,7 @@ KINDS: dict[str, Kind] = {
 CHECKS: dict[str, Check] = {
     "architecture_svg": architecture_svg,
     "bert_onnx": bert_onnx,
+    "cuda_source": cuda_source,
     "hpa_manifest": hpa_manifest,
     "redis_client": redis_client,
     "report_numbers": report_numbers,
