@@ -50,9 +50,10 @@ std::vector<int> live;
 std::vector<unsigned long long> exchange_slots;
 std::vector<char> dynamic_memory(kSharedLimit);
 std::vector<Touch> statics, dynamics;
-std::map<std::pair<std::string, Address>, Site> sites;
-std::map<Address, std::map<int, std::pair<Site, Requests>>> block_trace;  // instruction -> warp -> its requests
-std::vector<std::map<Address, size_t>> seen;                           // thread -> instruction -> times executed
+using Instruction = std::pair<Address, bool>;  // and whether it is shared memory: an asynchronous copy touches both
+std::map<std::pair<std::string, Instruction>, Site> sites;
+std::map<Instruction, std::map<int, std::pair<Site, Requests>>> block_trace;  // instruction -> warp -> its requests
+std::vector<std::map<Instruction, size_t>> seen;                           // thread -> instruction -> times executed
 ucontext_t scheduler;
 void (*kernel_body)(void*);
 void* kernel_arguments;
@@ -95,14 +96,15 @@ void race(Touch& t, bool store, Address pc) {
 }
 
 void follow(Address address, size_t size, bool store, bool shared, Address pc) {
-    auto& [site, requests] = block_trace[pc][current / 32];
+    Instruction instruction{pc, shared};
+    auto& [site, requests] = block_trace[instruction][current / 32];
     site = {shared, store, size};
-    size_t nth = seen[size_t(current)][pc]++;
+    size_t nth = seen[size_t(current)][instruction]++;
     if (requests.size() <= nth) requests.resize(nth + 1);
     requests[nth].push_back({current % 32, address});
 }
 
-void touch(Address address, size_t size, bool store, Address pc) {
+void touch(Address address, size_t size, bool store, Address pc, bool counted = tracing) {
     if (current < 0) return;  // host code
     Fiber& f = fibers[size_t(current)];
     Address stack = Address(f.stack.get());
@@ -111,10 +113,10 @@ void touch(Address address, size_t size, bool store, Address pc) {
     Address data = Address(&__data_start), end = Address(&_end), dynamic = Address(dynamic_memory.data());
     if (address >= data && address < end) {
         for (size_t i = 0; i < size; ++i) race(statics[address - data + i], store, pc);
-        if (tracing) follow(address, size, store, true, pc);
+        if (counted) follow(address, size, store, true, pc);
     } else if (address >= dynamic && address < dynamic + dynamic_memory.size()) {
         for (size_t i = 0; i < size; ++i) race(dynamics[address - dynamic + i], store, pc);
-        if (tracing) follow(address, size, store, true, pc);
+        if (counted) follow(address, size, store, true, pc);
     } else if (!(address >= Address(&__executable_start) && address < data && !store)) {
         auto after = allocations.upper_bound(address);
         std::string access = std::string(store ? "writes " : "reads ") + std::to_string(size) + " bytes ";
@@ -125,7 +127,7 @@ void touch(Address address, size_t size, bool store, Address pc) {
             fault(access + "at " + std::to_string(address - base) + ", past the end of an allocation of " + std::to_string(length) + " bytes", pc);
         }
         if (address % size && size <= 16) fault(access + "at a misaligned address", pc);
-        if (tracing) follow(address, size, store, false, pc);
+        if (counted) follow(address, size, store, false, pc);
     }
 }
 
@@ -144,10 +146,10 @@ long conflict_ways(const std::vector<std::pair<int, Address>>& lanes, size_t siz
 }
 
 void reduce_trace() {
-    for (auto& [pc, warps] : block_trace)
+    for (auto& [instruction, warps] : block_trace)
         for (auto& [warp, traced] : warps) {
             auto& [kind, requests] = traced;
-            Site& site = sites.try_emplace({kernel_name, pc}, kind).first->second;
+            Site& site = sites.try_emplace({kernel_name, instruction}, kind).first->second;
             for (auto& lanes : requests) {
                 ++site.requests;
                 std::set<Address> sectors, bytes;
@@ -247,7 +249,7 @@ void write_trace(const char* path) {
     for (auto& [key, s] : sites)
         std::fprintf(file, "{\"kernel\": \"%s\", \"pc\": \"0x%lx\", \"space\": \"%s\", \"store\": %s, \"size\": %zu, \"requests\": %ld, "
                      "\"sectors\": %ld, \"ideal_sectors\": %ld, \"ways\": %ld, \"worst_ways\": %ld}\n",
-                     key.first.c_str(), key.second, s.shared ? "shared" : "global", s.store ? "true" : "false", s.size, s.requests,
+                     key.first.c_str(), key.second.first, s.shared ? "shared" : "global", s.store ? "true" : "false", s.size, s.requests,
                      s.sectors, s.ideal, s.ways, s.worst);
     std::fclose(file);
 }
@@ -283,7 +285,6 @@ unsigned live_lanes() {
 }
 int lane() { return current % 32; }
 void* dynamic_shared() { return dynamic_memory.data(); }
-void note_write(void* to, size_t size) { touch(Address(to), size, true, Address(__builtin_return_address(0))); }
 void copy_later(void* to, const void* from, size_t size, size_t zeros) {
     Address pc = Address(__builtin_return_address(0));
     touch(Address(to), size, true, pc);
@@ -301,7 +302,7 @@ void wait_copies(size_t pending) {  // as late as CUDA allows: a forgotten wait 
         for (const Copy& c : f.committed.front()) {
             std::memcpy(c.to, c.from, c.size - c.zeros);
             std::memset(static_cast<char*>(c.to) + c.size - c.zeros, 0, c.zeros);
-            touch(Address(c.to), c.size, true, Address(__builtin_return_address(0)));
+            touch(Address(c.to), c.size, true, Address(__builtin_return_address(0)), false);  // counted when it was asked for
         }
 }
 void run(const char* kernel, dim3 grid, dim3 block, size_t shared, void (*body)(void*), void* arguments) {

@@ -24,8 +24,7 @@ void warp_barrier(unsigned mask);      // __syncwarp
 unsigned long long* slots(unsigned mask, unsigned long long mine);  // each lane's value, once the mask's lanes have arrived
 unsigned live_lanes();
 void* dynamic_shared();
-void note_write(void* to, size_t size);
-void copy_later(void* to, const void* from, size_t size, size_t zeros);
+void copy_later(void* to, const void* from, size_t size, size_t zeros = 0);
 void commit_copies();
 void wait_copies(size_t pending);
 int lane();
