@@ -21,8 +21,8 @@ def needs(params: points.Params) -> Sequence[api.Needs]:
     if params.stand_in == "ptxas":
         found.append(static_needs())
     elif params.stand_in == "trace":
-        unmeasured = tuple(points.TIMED)
-        found.append(api.Needs(SIMULATOR, "CUDA", ENVIRONMENT, memory_gb=0.5, unmeasured=unmeasured))
+        compiler = ("g++",) if "resources" in params.measures else ()
+        found.append(api.Needs(SIMULATOR, "CUDA", ENVIRONMENT, compiler, memory_gb=1, unmeasured=tuple(points.TIMED)))
     return found
 
 

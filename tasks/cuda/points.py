@@ -16,14 +16,15 @@ Measure = Literal["time", "resources", "sectors", "banks", "memcheck", "migratio
 
 
 class Params(api.Params):
-    """`source` is the day's .cu file; each axis of the matrix is a program argument (`argv`) or a compiler option.
+    """`source` is the day's .cu file (it may hold axes: "add_{variant}.cu").
 
+    Each axis of the matrix is a program argument (`argv`), a compiler option (`compile`) or in a name.
     `argv: {n: "--n"}` runs the program with `--n 65536`; `compile: {fast_math: {"off": [], "on": [--use_fast_math]}}`
     or `compile: {tile: "-DTILE={}"}` compiles a program for each value. `kernel` may hold axes: "mmul_{variant}".
     """
 
     source: str
-    measures: list[Measure] = ["time"]
+    measures: list[Measure] = Field(default=["time"])
     stand_in: Literal["none", "ptxas", "trace"] = "none"  # what runs without a GPU, labelled as a stand-in
     kernel: str = ""  # whose resources and counters; empty: the file's only kernel
     argv: dict[str, str] = Field(default_factory=dict)

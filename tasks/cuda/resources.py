@@ -26,7 +26,7 @@ def measure(source: Source, params: Params, axes: Mapping[str, Value]) -> tuple[
         "sass_branches": code.branches,
         "ptx_branches": ptx.get("bra", 0),
         "ptx_selp": ptx.get("selp", 0),
-        "source_lines": kernel_lines(source.file, usage.name),
+        "source_lines": kernel_lines(source.file(axes), usage.name),
     }
     note = f"{usage.name}, {compiled.compiler}, {compiled.arch}, block of {block}, limited by {held.limited_by}"
     return metrics, note

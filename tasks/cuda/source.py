@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tasks.api import Context, UserError
 from tasks.cuda import device, toolchain
-from tasks.cuda.points import Params, Value
+from tasks.cuda.points import Params, Value, filled
 
 DEFAULT_ARCH = "sm_90"
 
@@ -17,22 +17,25 @@ class Source:
     """Compiles each distinct set of options once."""
 
     def __init__(self, params: Params, ctx: Context) -> None:
-        self.params, self.file, self.work = params, ctx.day / params.source, ctx.scratch / "build"
+        self.params, self.day, self.work = params, ctx.day, ctx.scratch / "build"
         self.gpu = device.first() if ctx.tier == "native" else None
         self.arch = params.arch or (self.gpu.arch if self.gpu else DEFAULT_ARCH)
         self._programs: dict[tuple[str, ...], toolchain.Compiled] = {}
         self._cubins: dict[tuple[str, ...], toolchain.Compiled] = {}
 
+    def file(self, axes: Mapping[str, Value]) -> Path:
+        return self.day / filled(self.params.source, axes)
+
     def program(self, axes: Mapping[str, Value]) -> toolchain.Compiled:
         build = self.build(axes)
-        key = tuple(build.flags)
+        key = (build.source.name, *build.flags)
         if key not in self._programs:
             self._programs[key] = toolchain.executable(build, self.work)
         return self._programs[key]
 
     def cubin(self, axes: Mapping[str, Value]) -> toolchain.Compiled:
         build = self.build(axes)
-        key = tuple(build.flags)
+        key = (build.source.name, *build.flags)
         if key not in self._cubins:
             self._cubins[key] = toolchain.cubin(build, self.work)
         return self._cubins[key]
@@ -41,7 +44,7 @@ class Source:
         flags = list(self.params.flags)
         for axis, options in self.params.compile.items():
             flags += compiled_with(axis, options, axes[axis])
-        return toolchain.Build(self.file, self.arch, flags=flags)
+        return toolchain.Build(self.file(axes), self.arch, flags=flags)
 
     def arguments(self, axes: Mapping[str, Value]) -> list[str]:
         """The program's argv at this point."""
