@@ -10,7 +10,7 @@ from typing import Any
 from tasks.api import UserError
 from tasks.observability import promtool
 
-DISCOVERY = "kubernetes_sd_configs"
+DISCOVERY = ("file_sd_configs", "http_sd_configs", "kubernetes_sd_configs")
 
 
 def load(file: Path) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def placed(
     jobs = [one for one in changed.get("scrape_configs") or [] if one["job_name"] in targets]
     for one in jobs:
         one["static_configs"] = retargeted(one.get("static_configs") or [{}], targets[one["job_name"]])
-        one.pop(DISCOVERY, None)
+        drop_discovery(one)
     changed["scrape_configs"] = jobs
     changed["rule_files"] = [str(folder.resolve() / name) for name in config.get("rule_files") or []] if rules else []
     changed.pop("alerting", None)
@@ -62,6 +62,12 @@ def placed(
 def retargeted(static: Sequence[Mapping[str, Any]], address: str) -> list[dict[str, Any]]:
     """The first static config on `address`, with the labels that the learner gave it."""
     return [{**static[0], "targets": [address]}]
+
+
+def drop_discovery(job: dict[str, Any]) -> None:
+    """Take the ways by which a job finds its targets out of it; its relabelling stays."""
+    for key in DISCOVERY:
+        job.pop(key, None)
 
 
 def every(config: dict[str, Any], interval_s: float) -> dict[str, Any]:

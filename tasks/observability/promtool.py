@@ -11,6 +11,7 @@ from tasks.api import UserError
 RULE = re.compile(r"^(?P<file>[^\s:]+): (?P<line>\d+):\d+: (?P<what>.*)", re.S)  # rules.yaml: 5:15: group …
 SYNTAX = re.compile(r"^(?:yaml: )?(?:unmarshal errors: )?line (?P<line>\d+): (?P<what>.*)", re.S)
 PARSING = re.compile(r"^parsing YAML file (?P<file>[^:]+): (?P<what>.*)", re.S)
+NO_KUBERNETES = "Debian builds Prometheus without Kubernetes discovery: file_sd_configs, or the build of prometheus.io"
 
 
 def check_config(file: Path) -> None:
@@ -65,4 +66,4 @@ def located(message: str, file: Path) -> UserError:
             parts = found.groupdict()
             line = f":{parts['line']}" if "line" in parts else ""
             where, what = f"{Path(parts.get('file') or where).name}{line}", parts["what"]
-    return UserError(what, where=where)
+    return UserError(what, where=where, remedy=NO_KUBERNETES if "field kubernetes_sd_configs not found" in what else "")
