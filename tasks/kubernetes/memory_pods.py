@@ -14,10 +14,13 @@ from tasks.services.pods import Pods, first_ended, pods, shared_limit
 GO = "/go"
 WAIT = f"until [ -s {GO}/go ]; do sleep 0.02; done\n"  # until oom_score_adj is set from outside
 # Holds memory: what `tail` has read stays with it while the other end of the pipe is open.
-HOLD = WAIT + """mkfifo /tmp/pipe
+HOLD = (
+    WAIT
+    + """mkfifo /tmp/pipe
 (head -c {size} /dev/zero; sleep 300) > /tmp/pipe &
 tail < /tmp/pipe > /dev/null
 """
+)
 HELD, SHARED = 0.9, 0.8  # of its own limit each container takes; of both limits together they share
 PATIENCE_S = 60.0
 
@@ -87,7 +90,7 @@ def open_gate(gate: Path) -> None:
 
 
 def dies_first(pairs: tuple[Pair, Pair], engine: Pods, gate: Path) -> Pair:
-    """Both hold 90% of their own limits under 80% of their sum: neither is at its own limit when the kernel must choose."""
+    """Both hold 90% of their own limits under 80% of the sum: neither is at its own when the kernel must choose."""
     name = f"infra90-first-{os.getpid()}"
     made = pod(name, pairs[0], engine.image, "")
     made["spec"]["containers"] = [holding(f"hog{number}", pair, made) for number, pair in enumerate(pairs)]
