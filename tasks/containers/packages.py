@@ -84,8 +84,7 @@ def serving(folder: Path) -> Iterator[Packages]:
     """A proxy on loopback until the block ends: `wheels.infra90` is `folder`, Debian packages are kept on disk."""
     kept = base_image.cache() / "debs"
     kept.mkdir(exist_ok=True)
-    server = ThreadingHTTPServer((LOOPBACK, 0), lambda *a: _Proxy(folder, kept, *a))
-    server.daemon_threads = True
+    server = _Server(folder, kept)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield Packages(f"http://{LOOPBACK}:{server.server_port}")
@@ -94,14 +93,20 @@ def serving(folder: Path) -> Iterator[Packages]:
         server.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, folder: Path, kept: Path) -> None:
+        self.folder, self.kept = folder, kept
+        super().__init__((LOOPBACK, 0), _Proxy)
+
+
 class _Proxy(BaseHTTPRequestHandler):
     """GET of absolute addresses, as apt and pip send them to a proxy."""
 
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, folder: Path, kept: Path, *rest: object) -> None:
-        self.folder, self.kept = folder, kept
-        super().__init__(*rest)  # type: ignore[arg-type]
+    server: _Server
 
     def do_GET(self) -> None:
         address = urllib.parse.urlsplit(self.path)
@@ -109,15 +114,17 @@ class _Proxy(BaseHTTPRequestHandler):
         if address.hostname == HOST:
             self._wheel(name)
         elif name.endswith(".deb"):
-            self._package(self.kept / f"{hashlib.sha256(self.path.encode()).hexdigest()[:16]}-{name}")
+            self._package(self.server.kept / f"{hashlib.sha256(self.path.encode()).hexdigest()[:16]}-{name}")
         else:
             self._answer(*self._fetched())
 
     def _wheel(self, name: str) -> None:
-        file = self.folder / name
+        file = self.server.folder / name
         if name and file.is_file():
-            return self._answer(200, file.read_bytes(), "application/octet-stream", FOREVER)
-        links = "".join(f'<a href="{urllib.parse.quote(one.name)}">{one.name}</a>\n' for one in self.folder.iterdir())
+            self._answer(200, file.read_bytes(), "application/octet-stream", FOREVER)
+            return
+        names = [one.name for one in self.server.folder.iterdir()]
+        links = "".join(f'<a href="{urllib.parse.quote(one)}">{one}</a>\n' for one in names)
         self._answer(404 if name else 200, links.encode(), "text/html")
 
     def _package(self, file: Path) -> None:
@@ -125,7 +132,8 @@ class _Proxy(BaseHTTPRequestHandler):
         if not file.exists():
             code, body, kind = self._fetched()
             if code != 200:
-                return self._answer(code, body, kind)
+                self._answer(code, body, kind)
+                return
             staged = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
             staged.write_bytes(body)
             staged.replace(file)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,7 +75,7 @@ def answering() -> str:
 
 
 @contextmanager
-def engine(backend: str, scratch: Path, say: api.Context | None = None, store: Path | None = None) -> Iterator[Engine]:
+def engine(backend: str, scratch: Path, store: Path | None = None) -> Iterator[Engine]:
     """An engine to work with. `store` keeps our own dockerd's images for the next time; by default they go with it."""
     if backend.startswith("podman"):
         yield Engine("podman", ("podman",), _version(("podman", "version", "--format", "{{.Client.Version}}")))
@@ -103,14 +104,30 @@ def _own(scratch: Path, store: Path | None) -> Iterator[Engine]:
     def ready() -> bool:
         return not subprocess.run([*client, "version"], capture_output=True, timeout=10).returncode
 
+    log, version = scratch / "dockerd.log", (*client, "version", "--format", "{{.Server.Version}}")
     try:
-        with reaper.reaping(run), _gone(data, keep=store is not None):
-            with process.serve(argv, log=scratch / "dockerd.log", ready=ready, timeout_s=30, stop_s=15):
-                yield Engine(
-                    "docker", client, _version((*client, "version", "--format", "{{.Server.Version}}")), env=LEGACY
-                )
+        with (
+            reaper.reaping(run),
+            _gone(data, keep=store is not None),
+            process.serve(argv, log=log, ready=ready, timeout_s=30) as child,
+        ):
+            try:
+                yield Engine("docker", client, _version(version), env=LEGACY)
+            finally:
+                _end(child)
     finally:
         sweep(os.getpid())
+
+
+def _end(unshare: subprocess.Popen[bytes], patience_s: float = 15) -> None:
+    """Ask dockerd itself to stop: `unshare`, which waits for it, takes no notice of signals."""
+    children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children")
+    for pid in children.read_text(encoding="utf-8").split() if unshare.poll() is None else ():
+        os.kill(int(pid), signal.SIGTERM)
+    try:
+        unshare.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        pass  # it is killed next, and all its containers with it
 
 
 @contextmanager
@@ -121,13 +138,16 @@ def _gone(data: Path, keep: bool) -> Iterator[None]:
         yield
         return
     with reaper.reaping(data):
-        yield
+        try:
+            yield
+        finally:
+            subprocess.run(["rm", "-rf", "--one-file-system", str(data)])
 
 
 def sweep(own: int = 0) -> None:
     """Remove the control groups of engines whose owner is gone, and those of `own`."""
     for hierarchy in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*/")):
-        for group in hierarchy.glob(f"{CGROUP}-*"):
+        for group in hierarchy.glob(f"{CGROUP}-[0-9]*"):
             pid = int(group.name.rpartition("-")[2])
             if pid != own and Path(f"/proc/{pid}").exists():
                 continue
