@@ -11,6 +11,7 @@ from tasks.checks import (
     bert_onnx,
     cuda_source,
     hpa_manifest,
+    k8s_manifest,
     redis_client,
     report_numbers,
     resume_bullets,
@@ -30,6 +31,10 @@ from tasks.engines import precision as engine_precision
 from tasks.engines import profile as engine_profile
 from tasks.engines import workspace as engine_workspace
 from tasks.kubernetes import autoscale
+from tasks.kubernetes import disruption as k8s_disruption
+from tasks.kubernetes import exposure as k8s_exposure
+from tasks.kubernetes import memory as k8s_memory
+from tasks.kubernetes import scheduling as k8s_scheduling
 from tasks.observability import (
     alert_webhook,
     dashboard,
@@ -73,6 +78,10 @@ KINDS: dict[str, Kind] = {
     "engine_profile": engine_profile,
     "engine_workspace": engine_workspace,
     "histogram_buckets": histogram_buckets,
+    "k8s_disruption": k8s_disruption,
+    "k8s_exposure": k8s_exposure,
+    "k8s_memory": k8s_memory,
+    "k8s_scheduling": k8s_scheduling,
     "label_cardinality": label_cardinality,
     "load_cost": load_cost,
     "gpu_profile": gpu_profile,
@@ -103,6 +112,7 @@ CHECKS: dict[str, Check] = {
     "bert_onnx": bert_onnx,
     "cuda_source": cuda_source,
     "hpa_manifest": hpa_manifest,
+    "k8s_manifest": k8s_manifest,
     "redis_client": redis_client,
     "report_numbers": report_numbers,
     "resume_bullets": resume_bullets,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from tasks.api import Spread, UserError
 
@@ -47,6 +47,7 @@ class Plan:
     window_ms: int = 400
     attempts: int = 2
     stability_pct: float = 25
+    protocol: Literal["grpc", "http"] = "grpc"  # what the server's address speaks
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def arguments(plan: Plan, grpc: str, work: Path, export: Path) -> list[str]:
     shapes = {name: ",".join(map(str, array.shape)) for name, array in plan.inputs[0].items()}
     (work / "inputs.json").write_text(json.dumps({"data": data}), encoding="utf-8")
     return [
-        "-m", plan.model, "-u", grpc, "-i", "grpc", "-b", str(plan.batch),
+        "-m", plan.model, "-u", grpc, "-i", plan.protocol, "-b", str(plan.batch),
         "--concurrency-range", str(plan.concurrency), "--input-data", str(work / "inputs.json"),
         *(part for name, shape in shapes.items() for part in ("--shape", f"{name}:{shape}")),
         "-p", str(plan.window_ms), "-r", str(WINDOWS), "-s", str(ANY_PCT),

@@ -158,6 +158,13 @@ def require_numpy_1() -> None:
         raise UserError(f"numpy {version} silently corrupts Triton's outputs", remedy='pip install "numpy<2"')
 
 
+def backends() -> set[str]:
+    """The backends of the server found here: what a model's `backend` may say. They lie beside the server's `bin`."""
+    with tempfile.TemporaryDirectory(prefix="triton-backends-") as scratch:
+        home = find_installation(Path(scratch)).binary.resolve().parents[1]
+    return {library.parent.name for library in (home / "backends").glob("*/libtriton_*.so")}
+
+
 def join(*parts: Path | str) -> str:
     return os.pathsep.join(str(part) for part in parts if str(part))
 

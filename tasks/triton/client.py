@@ -20,6 +20,12 @@ class Times:
     total_ms: float = 0.0
     queue_ms: float = 0.0
     compute_ms: float = 0.0  # input, inference and output
+    inferences: int = 0  # what was asked: a request with a batch of 4 counts four times
+    executions: int = 0  # how often the model ran
+
+    @property
+    def mean_batch(self) -> float:
+        return self.inferences / self.executions if self.executions else 0.0
 
     def since(self, before: Times) -> Times:
         """The mean times of one request since `before`."""
@@ -29,7 +35,8 @@ class Times:
         means = (
             (getattr(self, name) - getattr(before, name)) / requests for name in ("total_ms", "queue_ms", "compute_ms")
         )
-        return Times(requests, *means)
+        counts = (self.inferences - before.inferences, self.executions - before.executions)
+        return Times(requests, *means, *counts)
 
 
 class Client:
@@ -59,7 +66,7 @@ class Client:
     def times(self) -> dict[str, Times]:
         """The cumulative times of every model."""
         answer = self.server.get_inference_statistics(as_json=True)
-        return {model["name"]: times(model.get("inference_stats", {})) for model in answer["model_stats"]}
+        return {model["name"]: times(model) for model in answer["model_stats"]}
 
     def times_after(self, before: Mapping[str, Times], models: Sequence[str], wait_s: float = 2) -> dict[str, Times]:
         """The times once every one of `models` has counted a request since `before`: Triton counts after it answers."""
@@ -76,15 +83,17 @@ class Client:
         self.server.close()
 
 
-def times(statistics: Mapping[str, Mapping[str, str]]) -> Times:
-    """Triton's statistics of one model (nanoseconds as text) in milliseconds."""
+def times(model: Mapping[str, Any]) -> Times:
+    """Triton's statistics of one model (counts and nanoseconds as text) in milliseconds."""
+    statistics: Mapping[str, Mapping[str, str]] = model.get("inference_stats", {})
 
     def ms(*names: str) -> float:
         return sum(int(statistics.get(name, {}).get("ns", 0)) for name in names) / 1e6
 
     requests = int(statistics.get("success", {}).get("count", 0))
     compute = ms("compute_input", "compute_infer", "compute_output")
-    return Times(requests, ms("success"), ms("queue"), compute)
+    counts = (int(model.get("inference_count", 0)), int(model.get("execution_count", 0)))
+    return Times(requests, ms("success"), ms("queue"), compute, *counts)
 
 
 def max_abs_error(measured: Any, reference: Any, what: str, tolerance: float) -> float:

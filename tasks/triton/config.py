@@ -111,6 +111,36 @@ def with_instances(model: Any, count: int) -> Any:
     return changed(model, scale)
 
 
+def with_batching(model: Any, preferred: int | None) -> Any:
+    """The model with one preferred batch size (its delay stays as it is); None: without dynamic batching."""
+
+    def batch(config: Any) -> None:
+        if preferred is None:
+            config.ClearField("dynamic_batching")
+        else:
+            config.dynamic_batching.preferred_batch_size[:] = [preferred]
+
+    return changed(model, batch)
+
+
+def with_response_cache(model: Any, enable: bool) -> Any:
+    """The model with its answers kept in the server's response cache, or not."""
+
+    def cache(config: Any) -> None:
+        config.response_cache.enable = enable
+
+    return changed(model, cache)
+
+
+def with_versions(model: Any, versions: Sequence[int]) -> Any:
+    """The model with exactly these versions served."""
+
+    def choose(config: Any) -> None:
+        config.version_policy.specific.versions[:] = versions
+
+    return changed(model, choose)
+
+
 def with_priority(model: Any, priority: int) -> Any:
     """The model with the given rate-limiter priority (1 is the highest; 2 runs half as often)."""
 
