@@ -24,6 +24,7 @@ PACKAGES = {
     "debootstrap": "debootstrap",
     "dockerd": "docker.io",
     "g++": "g++",
+    "hey": "hey",
     "nginx": "nginx-light",
     "podman": "podman",
     "prometheus": "prometheus",
@@ -35,6 +36,12 @@ PACKAGES = {
     "setpriv": "util-linux",
     "shellcheck": "shellcheck",
 }
+
+# minikube lets its node use the GPUs and runs NVIDIA's device plugin there; kind does neither by itself.
+CLUSTER_REMEDY = (
+    "make one with `kind create cluster`, for GPU Pods with `minikube start --driver=docker --gpus=all`,"
+    " or point KUBECONFIG at one (kubectl get nodes must answer)"
+)
 
 
 @dataclass(frozen=True)
@@ -96,9 +103,7 @@ def lacks(needs: Needs, machine: Machine) -> list[Lack]:
             Lack(f"{needs.backend} needs {needs.gpu_models} different GPU models", "run it on a mixed machine")
         )
     if needs.cluster and not machine.cluster:
-        found.append(
-            Lack("needs a reachable Kubernetes cluster", "point KUBECONFIG at one (kubectl get nodes must answer)")
-        )
+        found.append(Lack("needs a reachable Kubernetes cluster", CLUSTER_REMEDY))
     if machine.memory_gb < needs.memory_gb:
         found.append(
             Lack(f"needs {needs.memory_gb:g} GB of memory, {machine.memory_gb:g} here", "use a larger machine")

@@ -63,8 +63,10 @@ def api_server(file: Path) -> str:
 
 def meaning_problems(parts: Sequence[Document], params: Params) -> Iterator[Problem]:
     pods = workloads(parts)
+    if refused := [problem for one in pods for problem in resource_problems(one)]:
+        yield from refused
+        return
     for one in pods:
-        yield from resource_problems(one)
         yield from own_selector_problems(one)
     if not (gpu := [one for one in pods if asks(one)]):
         yield 1, f"no Pod or Deployment asks for {GPU}"
@@ -77,7 +79,7 @@ def meaning_problems(parts: Sequence[Document], params: Params) -> Iterator[Prob
         if not any(selects(selector, one.labels) for one in pods):
             yield (
                 budget.line(["spec", "selector"]),
-                f"the PodDisruptionBudget's selector {selector} matches no Pod here",
+                f"the budget's selector {selector} matches no Pod of this file",
             )
 
 
@@ -114,7 +116,7 @@ def tolerates(toleration: Mapping[str, Any], key: str) -> bool:
     if toleration.get("effect", "") not in EFFECTS:
         return False
     if toleration.get("operator", "Equal") == "Exists":
-        return toleration.get("key", key) == key
+        return bool(toleration.get("key", key) == key)
     return bool(toleration.get("key") == key)
 
 

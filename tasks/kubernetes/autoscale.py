@@ -31,7 +31,7 @@ class Phase(api.Params):
 class Params(api.Params):
     """`question` says what is varied and measured; `load` is what all its points are offered, phase after phase."""
 
-    question: Literal["trigger", "curve", "cold_start", "cooldown"]
+    question: Literal["trigger", "curve", "cold_start", "cooldown", "compare"]
     load: tuple[Phase, ...] = Field(default=(), strict=False)
     seconds: float = Field(default=8.0, gt=0)  # of each point of `curve`, whose rate is the point's
     decides: Literal["cpu", "qps"] = "qps"  # the metric that the stand-in's autoscaler follows
@@ -43,6 +43,7 @@ class Params(api.Params):
 
 class Point(api.Params):
     cpu_target_pct: int = 50
+    trigger: Literal["cpu50", "qps_threshold"] = "qps_threshold"  # the one metric that decides in `compare`
     metric: Literal["qps"] = "qps"
     qps: int = Field(default=100, gt=0)
     start: Literal["warm", "cold"] = "warm"
@@ -52,6 +53,7 @@ class Point(api.Params):
 METRICS = {
     "scale_out_s": "from the first request of the load until the highest number of replicas ran (0: no scale-out)",
     "replicas": "replicas running when the load ended",
+    "peak_replicas": "the most replicas that ran at the same time",
     "cpu_pct": "mean processor use of a replica in percent of its CPU request, last quarter of the load",
     "metric_lag_s": "from the load's first request until the metric showed 90% of the rate served (steps of 0.25 s)",
     "achieved_qps": "requests answered per second of the load",
@@ -157,20 +159,40 @@ def cold_start(params: Params, point: Point, scaler: Autoscaler, system: Plant, 
     ctx.record(point, measured, {"latency_p99_ms": latency}, watched.note)
 
 
+def compare(params: Params, point: Point, scaler: Autoscaler, system: Plant, ctx: api.Context) -> None:
+    """A burst that comes and goes, judged by one metric alone: how fast it reacts and by how much it overshoots."""
+    system.follow("cpu" if point.trigger == "cpu50" else "qps")
+    watched = offered(phases(params), scaler, system, ctx, point)
+    latency = watched.answers.latency_ms()
+    measured = {
+        "scale_out_s": watched.scale_out_s(), "peak_replicas": float(watched.peak()),
+        "excess_replica_s": excess(watched, params, scaler), "latency_p99_ms": latency.p99,
+    }  # fmt: skip
+    ctx.record(point, measured, {"latency_p99_ms": latency}, watched.note)
+
+
+def excess(watched: Watched, params: Params, scaler: Autoscaler) -> float:
+    """Replica-seconds above what the offered rate needed, on the autoscaler's clock."""
+    import numpy as np
+
+    times = np.array([at for at, _ in watched.looks])
+    running = np.array([seen.running for _, seen in watched.looks])
+    spare = np.maximum(0, running - [needed(at, phases(params), scaler) for at in times])
+    return float(np.trapezoid(spare, times) * params.time_scale)
+
+
 def cooldown(params: Params, point: Point, scaler: Autoscaler, system: Plant, ctx: api.Context) -> None:
     """A load that comes and goes, under a scale-down stabilization window of `cooldown_s`."""
     import numpy as np
 
     watched = offered(phases(params), scaler.with_cooldown(point.cooldown_s), system, ctx, point)
-    times = np.array([at for at, _ in watched.looks])
     running = np.array([seen.running for _, seen in watched.looks])
     desired = np.array([seen.desired for _, seen in watched.looks])
-    spare = np.maximum(0, running - [needed(at, phases(params), scaler) for at in times])
     latency = watched.answers.latency_ms()
     measured = {
         "scale_events": float(np.count_nonzero(np.diff(desired))),
         "replica_stddev": float(running.std()),
-        "excess_replica_s": float(np.trapezoid(spare, times) * params.time_scale),
+        "excess_replica_s": excess(watched, params, scaler),
         "latency_p99_ms": latency.p99,
     }
     notes = [watched.note] if watched.note else []
@@ -190,4 +212,10 @@ def needed(at: float, load: Phases, scaler: Autoscaler) -> int:
     return max(scaler.bounds.least, min(scaler.bounds.most, math.ceil(rate / scaler.qps_target)))
 
 
-MEASURE: dict[str, Any] = {"trigger": trigger, "curve": curve, "cold_start": cold_start, "cooldown": cooldown}
+MEASURE: dict[str, Any] = {
+    "trigger": trigger,
+    "curve": curve,
+    "cold_start": cold_start,
+    "cooldown": cooldown,
+    "compare": compare,
+}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.kubernetes.manifest import Autoscaler, metric_is
-from tasks.kubernetes.plant import Seen
+from tasks.kubernetes.plant import Metric, Seen
 from tasks.kubernetes.quantities import amount
 from tasks.services import cluster
 
@@ -21,12 +21,21 @@ from tasks.services import cluster
 class ClusterPlant:
     def __init__(self, deployment: cluster.Deployment) -> None:
         self.deployment, self.target = deployment, deployment.target
+        self.metrics: list[dict[str, Any]] = []  # those of the file, once one of them was asked for
 
     def reset(self, scaler: Autoscaler) -> None:
         window = {"scaleDown": {"stabilizationWindowSeconds": round(scaler.bounds.down.window_s)}}
         patch = json.dumps({"spec": {"behavior": window}})
         self.deployment.kubectl("patch", f"hpa/{self.deployment.name}", "--type=merge", f"--patch={patch}")
         self.deployment.scale(scaler.bounds.least)
+
+    def follow(self, metric: Metric) -> None:
+        """Of several metrics the HPA takes the one that asks for most: leave it only this one."""
+        if not self.metrics:
+            found = json.loads(self.deployment.kubectl("get", f"hpa/{self.deployment.name}", "--output=json"))
+            self.metrics = found["spec"]["metrics"]
+        patch = json.dumps({"spec": {"metrics": [one for one in self.metrics if metric_is(one) == metric]}})
+        self.deployment.kubectl("patch", f"hpa/{self.deployment.name}", "--type=merge", f"--patch={patch}")
 
     def go_cold(self) -> None:
         self.deployment.kubectl("delete", "pod", "--all", "--wait=false", "--grace-period=1")

@@ -93,7 +93,7 @@ def controller(space: cluster.Namespace) -> str:
         given = (status.get("loadBalancer", {}).get("ingress") or [{}])[0]
         return str(given.get("ip") or given.get("hostname") or "")
 
-    return until(told, "no Ingress controller has given the Ingress an address")
+    return str(until(told, "no Ingress controller has given the Ingress an address"))
 
 
 def until(look: Callable[[], Any], lack: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from tasks.api import UserError
 from tasks.kubernetes.lines import Document, documents
 from tasks.kubernetes.pods_seen import GPU
+from tasks.kubernetes.quantities import amount
 
 TEMPLATE = ("spec", "template")
 
@@ -39,7 +40,7 @@ class Workload:
     @property
     def gpus(self) -> int:
         """GPUs that its containers are limited to, together."""
-        return sum(int(one.get("resources", {}).get("limits", {}).get(GPU, 0)) for one in self.containers)
+        return sum(int(amount(one.get("resources", {}).get("limits", {}).get(GPU, 0))) for one in self.containers)
 
 
 def workloads(parts: Sequence[Document]) -> list[Workload]:

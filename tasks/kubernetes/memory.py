@@ -35,7 +35,7 @@ class Point(api.Params):
 
 
 METRICS = {
-    "oom_killed_bool": "1 when the kernel killed the process for its memory limit, by the word of its cgroup or of the kubelet",
+    "oom_killed_bool": "1 when the kernel killed it for its memory limit, by the word of its cgroup or of the kubelet",
     "time_to_kill_s": "from the start of the allocation until its end",
     "oom_score_adj": "the container's own /proc/self/oom_score_adj: set by the kubelet, or by its formula in its stead",
     "exit_code": "of the container: 137 is 128 + SIGKILL",

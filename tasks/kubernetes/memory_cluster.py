@@ -62,7 +62,7 @@ def terminated(name: str, space: cluster.Namespace) -> dict[str, Any]:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         status = space.get(f"pod/{name}").get("status", {})
-        state = next((one["state"] for one in status.get("containerStatuses", [])), {})
+        state: dict[str, Any] = next((one["state"] for one in status.get("containerStatuses", [])), {})
         if "terminated" in state:
             found: dict[str, Any] = state["terminated"]
             return found

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from tasks.kubernetes.manifest import Autoscaler
 from tasks.services.open_load import Target
+
+Metric = Literal["cpu", "qps"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Plant(Protocol):
 
     def reset(self, scaler: Autoscaler) -> None:
         """The least number of replicas, ready, and `scaler` in force with nothing remembered."""
+
+    def follow(self, metric: Metric) -> None:
+        """Decide by this metric alone."""
 
     def observe(self) -> Seen:
         """Look once; called several times a second."""

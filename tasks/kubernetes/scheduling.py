@@ -38,7 +38,7 @@ class Point(api.Params):
 
 
 METRICS = {
-    "event_sequence": "how many of Scheduled, Pulling or Pulled, Created, Started came in this order (4: all; see note)",
+    "event_sequence": "how many of Scheduled, Pulling/Pulled, Created, Started came in this order (4: all of them)",
     "time_to_scheduled_s": "from the manifest's acceptance until the Pod was seen scheduled (looks every 0.2 s)",
     "time_to_running_s": "from the manifest's acceptance until the Pod was seen running (looks every 0.2 s)",
     "placed_node": "0: on no node, 1: on a node without a GPU, 2: on a GPU node (its name is in the note)",
@@ -111,9 +111,8 @@ def keep_pictures(space: Namespace, pod: str, nodes: Sequence[Mapping[str, Any]]
         "kubectl_get_pods": ("get", "pods", "--output=wide"), "kubectl_describe_pod": ("describe", "pod", pod),
     }.items():  # fmt: skip
         argv = ["kubectl", "--namespace", space.name, *words]
-        said = transcript.Transcript(
-            argv, space.kubectl(*words), 0, context, offered, ctx.backend, ctx.tier, time.time()
-        )
+        output, at = space.kubectl(*words), time.time()
+        said = transcript.Transcript(argv, output, 0, context, offered, ctx.backend, ctx.tier, at)
         transcript.keep(said, ctx.out, name)
         (ctx.day / f"{name}.png").write_bytes(transcript.render(said))
 

@@ -51,12 +51,31 @@ def refusals(resources: Mapping[str, Any]) -> Iterator[str]:
     nvidia.com/gpu, which cannot be overcommitted, must have a limit, equal to its request when there is one.
     """
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+    for side, quantities in (("limit", limits), ("request", requests)):
+        yield from (
+            f"{name}: the {side} {fault}" for name, one in quantities.items() if (fault := unreadable(name, one))
+        )
     for name, asked in requests.items():
-        extended = "/" in name
+        if unreadable(name, asked) or unreadable(name, limits.get(name, asked)):
+            continue
         if name not in limits:
-            if extended:
+            if extended(name):
                 yield f"{name}: a limit must be set for what cannot be overcommitted"
-        elif extended and amount(asked) != amount(limits[name]):
+        elif extended(name) and amount(asked) != amount(limits[name]):
             yield f"{name}: the request {asked} must equal the limit {limits[name]}"
         elif amount(asked) > amount(limits[name]):
             yield f"{name}: the request {asked} must be less than or equal to the limit of {limits[name]}"
+
+
+def extended(name: str) -> bool:
+    """Whether a resource is a device plugin's: its name has a domain."""
+    return "/" in name
+
+
+def unreadable(name: str, written: Any) -> str:
+    """What is wrong with one quantity by itself; "" when nothing is."""
+    try:
+        value = amount(written)
+    except ValueError as error:
+        return str(error)
+    return f"{written} must be an integer" if extended(name) and value != int(value) else ""

@@ -6,15 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from tasks.kubernetes import hpa
 from tasks.kubernetes.manifest import Autoscaler
-from tasks.kubernetes.plant import Seen
+from tasks.kubernetes.plant import Metric, Seen
 from tasks.services import loopback, prometheus, ray
 
 RATE = "rate(http_requests_total[2s])"  # each replica's; 2 s hold four scrapes
-Decides = Literal["cpu", "qps"]
 
 
 class CpuMeter:
@@ -51,7 +49,7 @@ class ServePlant:
     """
 
     def __init__(
-        self, serve: ray.RayServe, metrics: prometheus.Prometheus, decides: Decides, sync_s: float, time_scale: float
+        self, serve: ray.RayServe, metrics: prometheus.Prometheus, decides: Metric, sync_s: float, time_scale: float
     ) -> None:
         self.serve, self.metrics, self.decides = serve, metrics, decides
         self.sync_s, self.time_scale = sync_s, time_scale
@@ -67,6 +65,9 @@ class ServePlant:
         self.meter.look(self.serve.pids())
         self.next_sync = time.monotonic() + self.sync_s
         self.cpu_pct: float | None = None
+
+    def follow(self, metric: Metric) -> None:
+        self.decides = metric
 
     def observe(self) -> Seen:
         running, rates = self.serve.running(), self.rates()
@@ -109,7 +110,7 @@ class ServePlant:
 
 @contextmanager
 def started(
-    scratch: Path, most: int, layers: int, decides: Decides, sync_s: float, time_scale: float
+    scratch: Path, most: int, layers: int, decides: Metric, sync_s: float, time_scale: float
 ) -> Iterator[ServePlant]:
     """Ray Serve and a Prometheus that scrapes every replica, in a private network where the machine allows one."""
     loopback.isolate()

@@ -39,6 +39,10 @@ class Watched:
             return 0.0
         return next(at for at, seen in self.looks if seen.running == max(running))
 
+    def peak(self) -> int:
+        """The most replicas that ran at the same time."""
+        return max(seen.running for _, seen in self.looks)
+
     def replicas(self) -> int:
         """Running when the load ended."""
         return self.looks[-1][1].running
