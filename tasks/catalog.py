@@ -53,14 +53,17 @@ from tasks.traffic import cache_proxy, soak
 from tasks.traffic import canary as traffic_canary
 from tasks.traffic import cost as load_cost
 from tasks.traffic import limit as traffic_limit
+from tasks.traffic import ramp as load_ramp
 from tasks.triton import batching as triton_batching
 from tasks.triton import bert_serve as triton_bert
 from tasks.triton import colocation as triton_colocation
 from tasks.triton import ensemble as triton_ensemble
 from tasks.triton import instances as triton_instances
+from tasks.triton import layout as triton_layout
 from tasks.triton import protocols as triton_protocols
 from tasks.triton import rate_limit as triton_rate_limit
 from tasks.triton import stages as triton_stages
+from tasks.triton import warmup as triton_warmup
 
 KINDS: dict[str, Kind] = {
     "alert_webhook": alert_webhook,
@@ -84,6 +87,7 @@ KINDS: dict[str, Kind] = {
     "k8s_scheduling": k8s_scheduling,
     "label_cardinality": label_cardinality,
     "load_cost": load_cost,
+    "load_ramp": load_ramp,
     "gpu_profile": gpu_profile,
     "metrics_stack": metrics_stack,
     "onnx_custom": onnx_custom,
@@ -102,9 +106,11 @@ KINDS: dict[str, Kind] = {
     "triton_colocation": triton_colocation,
     "triton_ensemble": triton_ensemble,
     "triton_instances": triton_instances,
+    "triton_layout": triton_layout,
     "triton_protocols": triton_protocols,
     "triton_rate_limit": triton_rate_limit,
     "triton_stages": triton_stages,
+    "triton_warmup": triton_warmup,
 }
 
 CHECKS: dict[str, Check] = {

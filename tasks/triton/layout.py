@@ -13,10 +13,11 @@ from tasks.api import Context, Needs
 from tasks.api import Params as Base
 from tasks.services import perf_analyzer, triton
 from tasks.triton import config as pbtxt
-from tasks.triton import instances, repository
+from tasks.triton import repository
 from tasks.triton.client import Client, max_abs_error
-from tasks.triton.instances import ON_GPU
+from tasks.triton.usage import gpu_memory_mb, rss_mb
 
+ON_GPU = "Triton on a GPU"
 METRICS = {
     "throughput_rps": "requests per second answered by all models together",
     "latency_p50_ms": "median latency of all their requests",
@@ -49,14 +50,14 @@ def run(params: Params, ctx: Context) -> None:
     for number, point in enumerate(ctx.points):
         folder = ctx.scratch / point.layout
         models = lay(params, COUNTS[point.layout], ctx, folder, "gpu" if gpu else "cpu")
-        empty_mb = instances.gpu_memory_mb() if gpu else 0.0
+        empty_mb = gpu_memory_mb() if gpu else 0.0
         with triton.serve(folder, ctx.out / "triton.log") as server:
             check(server, models, params, ctx)
             plans = [plan(name, model, params, len(models), ctx.seed + number) for name, model in models.items()]
             loads = perf_analyzer.measure_together(plans, server.grpc)
-            memory = {"rss_mb": instances.rss_mb(server.pid)}
+            memory = {"rss_mb": rss_mb(server.pid)}
             if gpu:
-                memory["vram_mb"] = instances.gpu_memory_mb() - empty_mb
+                memory["vram_mb"] = gpu_memory_mb() - empty_mb
         latency = perf_analyzer.spread([ms for load in loads for ms in load.latencies_ms])
         measured = {
             "throughput_rps": sum(load.throughput_rps for load in loads),
