@@ -7,6 +7,7 @@ from tasks.api import Check, Kind
 from tasks.chaos import chaos
 from tasks.chaos import kill as chaos_kill
 from tasks.checks import (
+    alert_rules,
     architecture_svg,
     bert_onnx,
     cuda_source,
@@ -114,6 +115,7 @@ KINDS: dict[str, Kind] = {
 }
 
 CHECKS: dict[str, Check] = {
+    "alert_rules": alert_rules,
     "architecture_svg": architecture_svg,
     "bert_onnx": bert_onnx,
     "cuda_source": cuda_source,

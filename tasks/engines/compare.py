@@ -59,8 +59,8 @@ def precisions(params: Params, ctx: api.Context) -> None:
 
 
 def build_in(point: Point, given: subject.Subject, params: Params, ctx: api.Context) -> Engine:
-    texts = subject.calibration(params, ctx) if point.precision == "int8" else None
-    plan = given.plan(params, ctx, precision=point.precision, calibration=texts)
+    seen = subject.calibration(params, ctx) if point.precision == "int8" else None
+    plan = given.plan(params, ctx, precision=point.precision, calibration=seen)
     return subject.BACKENDS[ctx.backend].build(plan)
 
 

@@ -13,9 +13,8 @@ from typing import Any
 
 from tasks.api import UserError
 from tasks.engines.contract import Build
-from tasks.onnx.graph import INPUTS
 
-CALIBRATION_BATCH = 10
+MULTIPLY = ("FullyConnected", "MatMul", "Convolution")
 
 
 @dataclass
@@ -23,9 +22,14 @@ class OpenVinoEngine:
     request: Any
     ran: str
     size_bytes: int
+    inputs: tuple[str, ...]
 
-    def logits(self, ids: Any, mask: Any) -> Any:
-        return self.request.infer(dict(zip(INPUTS, (ids, mask), strict=True)))[0].copy()
+    def logits(self, *inputs: Any) -> Any:
+        return self.request.infer(dict(zip(self.inputs, inputs, strict=True)))[0].copy()
+
+    def blob(self) -> bytes:
+        """The compiled model as a file's content: what `load` reads."""
+        return bytes(self.request.get_compiled_model().export_model().getvalue())
 
 
 def build(plan: Build) -> OpenVinoEngine:
@@ -36,11 +40,30 @@ def build(plan: Build) -> OpenVinoEngine:
     if plan.precision != "fp32":
         source, size = convert(core, plan)
     hint = half_type(core) if plan.precision == "fp16" else "f32"
-    compiled = core.compile_model(
-        str(source), "CPU",
-        {"INFERENCE_NUM_THREADS": plan.threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint},
-    )  # fmt: skip
-    return OpenVinoEngine(compiled.create_infer_request(), precision_of(compiled), size)
+    model = bounded(core, source, plan) if plan.image else str(source)
+    compiled = core.compile_model(model, "CPU", {**options(plan), "INFERENCE_PRECISION_HINT": hint})
+    return OpenVinoEngine(compiled.create_infer_request(), precision_of(compiled), size, plan.inputs)
+
+
+def load(blob: bytes, plan: Build) -> OpenVinoEngine:
+    """The engine of an exported blob, on the same CPU and version of OpenVINO."""
+    compiled = start().import_model(blob, "CPU", options(plan))
+    return OpenVinoEngine(compiled.create_infer_request(), precision_of(compiled), len(blob), plan.inputs)
+
+
+def options(plan: Build) -> dict[str, Any]:
+    return {"INFERENCE_NUM_THREADS": plan.threads, "PERFORMANCE_HINT": "LATENCY"}
+
+
+def bounded(core: Any, source: Path, plan: Build) -> Any:
+    """The model with the batch bounded from below and above; it knows no shape to optimise for."""
+    import openvino
+
+    model = core.read_model(str(source))
+    low, _, high = plan.batch
+    shapes = {name: openvino.PartialShape([openvino.Dimension(low, high), *plan.image]) for name in plan.inputs}
+    model.reshape(shapes)
+    return model
 
 
 def start() -> Any:
@@ -69,25 +92,24 @@ def convert(core: Any, plan: Build) -> tuple[Path, int]:
 
 
 def quantize(model: Any, plan: Build) -> Any:
-    """Post-training INT8 with NNCF: weights per channel, activations by the ranges seen on the calibration texts."""
+    """Post-training INT8 with NNCF: weights per channel, activations by the ranges seen on the calibration inputs."""
     import logging
 
     import nncf
 
     if plan.calibration is None:
-        raise UserError("int8 needs calibration texts")
+        raise UserError("int8 needs calibration inputs")
     nncf.set_log_level(logging.ERROR)
-    texts = plan.calibration
-    parts = [slice(at, at + CALIBRATION_BATCH) for at in range(0, len(texts.labels), CALIBRATION_BATCH)]
-    dataset = nncf.Dataset([dict(zip(INPUTS, (texts.ids[part], texts.mask[part]), strict=True)) for part in parts])
-    return nncf.quantize(model, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(parts))
+    dataset = nncf.Dataset([dict(zip(plan.inputs, batch, strict=True)) for batch in plan.calibration])
+    kind = None if plan.image else nncf.ModelType.TRANSFORMER
+    return nncf.quantize(model, dataset, model_type=kind, subset_size=len(plan.calibration))
 
 
 def precision_of(compiled: Any) -> str:
-    """The precisions in which the compiled model's matrix multiplications really run, e.g. `bf16` or `i8+f32`."""
+    """The precisions in which the compiled model's multiplications really run, e.g. `bf16` or `i8+f32`."""
     found = []
     for node in compiled.get_runtime_model().get_ordered_ops():
         info = node.get_rt_info()
-        if "layerType" in info and info["layerType"].astype(str) in ("FullyConnected", "MatMul"):
+        if "layerType" in info and info["layerType"].astype(str) in MULTIPLY:
             found.append(info["runtimePrecision"].astype(str))
     return "+".join(sorted(set(found))) or str(compiled.get_property("INFERENCE_PRECISION_HINT"))

@@ -17,6 +17,7 @@ from tasks.services import timing
 
 BACKENDS: Mapping[str, Backend] = {"TensorRT": tensorrt, "OpenVINO": openvino, "ONNX Runtime": ort}
 INPUT_POOL = 8
+CALIBRATION_BATCH = 10
 CALIBRATION_SEED = 1  # added to the run's seed: other texts than those of the training
 
 
@@ -55,9 +56,12 @@ def agree(ours: graph.Logits, reference: graph.Logits, texts: reviews.Texts, tol
     return error
 
 
-def calibration(params: Params, ctx: api.Context) -> reviews.Texts:
+def calibration(params: Params, ctx: api.Context) -> list[tuple[Any, Any]]:
+    """Batches of ids and masks of training texts."""
     length = bert.encoder(ctx.settings).train_length
-    return reviews.texts(params.calibration_texts, length, seed=ctx.seed + CALIBRATION_SEED, test=False)
+    texts = reviews.texts(params.calibration_texts, length, seed=ctx.seed + CALIBRATION_SEED, test=False)
+    starts = range(0, len(texts.labels), CALIBRATION_BATCH)
+    return [(texts.ids[at : at + CALIBRATION_BATCH], texts.mask[at : at + CALIBRATION_BATCH]) for at in starts]
 
 
 def requests(batch: int, length: int, seed: int) -> list[tuple[Any, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class TensorRtEngine:
     engine: Any
     size_bytes: int
     ran: str
+    inputs: tuple[str, ...] = INPUTS
+    classes: int = CLASSES
     context: Any = field(init=False)
     stream: Any = field(init=False)
 
@@ -36,23 +39,34 @@ class TensorRtEngine:
         self.context = self.engine.create_execution_context()
         self.stream = cuda.stream()
 
-    def logits(self, ids: Any, mask: Any) -> Any:
-        held = {name: cuda.place(array) for name, array in zip(INPUTS, (ids, mask), strict=True)}
+    def logits(self, *inputs: Any) -> Any:
+        held = {name: cuda.place(array) for name, array in zip(self.inputs, inputs, strict=True)}
         for name, tensor in held.items():
             self.context.set_input_shape(name, tuple(tensor.shape))
-        held[OUTPUT] = cuda.empty((len(ids), CLASSES))
+        held[OUTPUT] = cuda.empty((len(inputs[0]), self.classes))
         for name, tensor in held.items():
             self.context.set_tensor_address(name, tensor.data_ptr())
         if not self.context.execute_async_v3(self.stream.cuda_stream):
-            raise UserError(f"TensorRT could not run a batch of shape {tuple(ids.shape)}", remedy="see its log above")
+            raise UserError(
+                f"TensorRT could not run a batch of shape {tuple(inputs[0].shape)}", remedy="see its log above"
+            )
         self.stream.synchronize()
         return held[OUTPUT].cpu().numpy()
+
+    def blob(self) -> bytes:
+        """The plan file: what `load` reads."""
+        return bytes(self.engine.serialize())
 
 
 def build(plan: Build) -> TensorRtEngine:
     """An engine for `plan`; with a cache folder the serialized engine of an earlier build is used when it fits."""
     blob = cached(plan) if plan.cache else serialize(plan)
-    return TensorRtEngine(deserialize(blob), len(blob), plan.precision)
+    return load(blob, plan)
+
+
+def load(blob: bytes, plan: Build) -> TensorRtEngine:
+    """The engine of a plan file that was built for `plan`. Raises RefusedError."""
+    return TensorRtEngine(deserialize(blob), len(blob), plan.precision, plan.inputs, plan.classes)
 
 
 def cached(plan: Build) -> bytes:
@@ -60,7 +74,7 @@ def cached(plan: Build) -> bytes:
     import tensorrt as trt
 
     assert plan.cache is not None
-    what = (trt.__version__, cuda.name(), plan.precision, plan.batch, plan.length, plan.hardware_compat)
+    what = (trt.__version__, cuda.name(), plan.precision, plan.shapes, plan.hardware_compat)
     key = hashlib.sha256(plan.onnx.read_bytes() + repr(what).encode()).hexdigest()[:16]
     file = plan.cache / f"{key}.engine"
     if not file.exists():
@@ -106,8 +120,8 @@ def configure(trt: Any, builder: Any, config: Any, plan: Build) -> None:
     if plan.hardware_compat:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     profile = builder.create_optimization_profile()
-    for name in INPUTS:
-        profile.set_shape(name, *zip(plan.batch, plan.length, strict=True))
+    for name, shapes in plan.shapes.items():
+        profile.set_shape(name, *shapes)
     config.add_optimization_profile(profile)
 
 
@@ -136,6 +150,14 @@ def deserialize(blob: bytes) -> Any:
     if engine is None:
         raise RefusedError("TensorRT refused to deserialize it", remedy="build it on this GPU model and version")
     return engine
+
+
+def layers(engine: Any) -> list[dict[str, Any]]:
+    """What the engine's inspector tells of each layer (name, tactic, tensor formats); built with detailed verbosity."""
+    import tensorrt as trt
+
+    told = json.loads(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+    return [layer if isinstance(layer, dict) else {"Name": layer} for layer in told["Layers"]]
 
 
 def covers(engine: Any, batch: tuple[int, int], length: tuple[int, int]) -> bool:

@@ -11,10 +11,6 @@ from typing import Any
 
 from tasks.api import UserError
 from tasks.engines.contract import Build
-from tasks.models.reviews import Texts
-from tasks.onnx.graph import INPUTS
-
-CALIBRATION_BATCH = 10
 
 
 def onnx_file(plan: Build) -> Path:
@@ -35,30 +31,25 @@ def half(source: Path, file: Path) -> Path:
 
 
 def quantized(plan: Build, file: Path) -> Path:
-    """Static INT8: symmetric ranges (TensorRT knows no zero points), weights per channel, calibrated on real texts."""
+    """Static INT8: symmetric ranges (TensorRT knows no zero points), float biases, calibrated on real inputs."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     if plan.calibration is None:
-        raise UserError("int8 needs calibration texts")
+        raise UserError("int8 needs calibration inputs")
     prepared = file.with_suffix(".prepared.onnx")
     quant_pre_process(str(plan.onnx), str(prepared), skip_symbolic_shape=True)
     quantize_static(
-        str(prepared), str(file), reader(plan.calibration), quant_format=QuantFormat.QDQ, per_channel=True,
-        op_types_to_quantize=["MatMul", "Gemm"], activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
-        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
+        str(prepared), str(file), reader(plan), quant_format=QuantFormat.QDQ, per_channel=plan.per_channel,
+        op_types_to_quantize=["MatMul", "Gemm", "Conv"], activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
     )  # fmt: skip
     return file
 
 
-def reader(texts: Texts) -> Any:
-    """The calibration texts in the form that ONNX Runtime reads them."""
+def reader(plan: Build) -> Any:
+    """The calibration inputs in the form that ONNX Runtime reads them."""
     from onnxruntime.quantization import CalibrationDataReader
 
-    def feeds() -> Iterator[dict[str, Any]]:
-        for at in range(0, len(texts.labels), CALIBRATION_BATCH):
-            part = slice(at, at + CALIBRATION_BATCH)
-            yield dict(zip(INPUTS, (texts.ids[part], texts.mask[part]), strict=True))
-
-    waiting = feeds()
+    waiting: Iterator[dict[str, Any]] = (dict(zip(plan.inputs, batch, strict=True)) for batch in plan.calibration or ())
     return type("Reader", (CalibrationDataReader,), {"get_next": lambda self: next(waiting, None)})()
