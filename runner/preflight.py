@@ -124,13 +124,17 @@ def _install(binary: str) -> str:
 
 
 def module_lacks(needs: Needs, python: Path) -> list[Lack]:
-    """Vendor packages that are not importable in the environment that will run the job."""
+    """Vendor packages that the environment which will run the job has not: modules, or distributions by their name.
+
+    (`onnxruntime-gpu` brings the same module as `onnxruntime`: only the distribution's name tells them apart.)
+    """
     sites = list((python.parent.parent / "lib").glob("python3*/site-packages"))
     own = python == Path(sys.executable)
     return [
         Lack(f"{name} is not installed in the environment '{needs.environment}'", f"{python} -m pip install {name}")
         for name in needs.modules
         if not (importlib.util.find_spec(name) if own else any((s / name / "__init__.py").is_file() for s in sites))
+        and not any(any(s.glob(f"{name.replace('-', '_')}-*.dist-info")) for s in sites)
     ]
 
 
