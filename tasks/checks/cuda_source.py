@@ -31,6 +31,7 @@ class Params(api.Params):
     smem: list[str] = Field(default_factory=list)  # that must use shared memory
     defines: list[dict[str, int | str]] = Field(default=[{}])  # each is compiled and run: [{TILE: 16}, {TILE: 32}]
     cases: list[list[str]] = Field(default_factory=list)
+    gpu_cases: list[list[str]] = Field(default_factory=list)  # too large to emulate
     lines: list[int] = Field(default_factory=list)  # how many measurements each case prints, where that is known
     fields: list[str] = Field(default=["kernel", "samples_us", "correct"])
     max_rel_error: float = 1e-3
@@ -101,7 +102,7 @@ def resources(kernels: Sequence[Usage], params: Params) -> dict[str, str]:
 def examined(runner: Runner, params: Params) -> list[int]:
     """How many measurements each case gave. UserError at the first that is wrong, missing or incomplete."""
     counts = []
-    for case in params.cases:
+    for case in [*params.cases, *(params.gpu_cases if runner.on_gpu else ())]:
         said = runner.run(case)
         where = " ".join([runner.file.name, *case])
         for line in said:
