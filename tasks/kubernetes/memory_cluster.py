@@ -8,26 +8,22 @@ from datetime import datetime
 from typing import Any
 
 from tasks import api
-from tasks.kubernetes.memory_pod import Pair, allocate, pod, schema_ok, tale
+from tasks.kubernetes.memory_pod import Outcome, Pair, allocate, pod, schema_ok, tale
 from tasks.services import cluster
 
 PATIENCE_S = 600.0  # the first pull of the image
 LOOK_S = 0.5
 
 
-def measured(
-    pairs: Sequence[Pair], image: str, overshoot: float, ctx: api.Context
-) -> Iterator[tuple[dict[str, float], str]]:
+def measured(pairs: Sequence[Pair], image: str, overshoot: float, ctx: api.Context) -> Iterator[Outcome]:
     with cluster.namespace() as space:
         for number, pair in enumerate(pairs):
             yield alone(pair, image, overshoot, space, f"oom-{number}")
 
 
-def alone(
-    pair: Pair, image: str, overshoot: float, space: cluster.Namespace, name: str
-) -> tuple[dict[str, float], str]:
+def alone(pair: Pair, image: str, overshoot: float, space: cluster.Namespace, name: str) -> Outcome:
     """Ask for the pair as written; where that is refused, run what the refusal leaves: the limit alone."""
-    script = allocate(pair, overshoot)
+    script = allocate(pair, overshoot, 1)
     written = pod(name, pair, image, script)
     refusal = refused(written, space)
     if not refusal:
@@ -38,12 +34,13 @@ def alone(
     state = terminated(name, space)
     told = tale(space.kubectl("logs", name))
     metrics = {
-        "oom_killed_bool": state["reason"] == "OOMKilled", "time_to_kill_s": lasted(state),
-        "oom_score_adj": told.adj, "exit_code": state["exitCode"],
+        "oom_killed_bool": state["reason"] == "OOMKilled", "oom_score_adj": told.adj, "exit_code": state["exitCode"],
         "schema_ok_bool": schema_ok(written), "refused_bool": bool(refusal),
     }  # fmt: skip
     note = "times of the kubelet, in whole seconds"
-    return metrics, f"{note}; as written: {refusal}; so it ran with the limit alone" if refusal else note
+    if refusal:
+        note += f"; as written: {refusal}; so it ran with the limit alone"
+    return Outcome(metrics, (lasted(state),), note)
 
 
 def refused(made: Mapping[str, Any], space: cluster.Namespace) -> str:

@@ -14,10 +14,12 @@ MIB = 2**20
 # `tail` keeps a line in memory until it ends, and zeros have no end of line. The shell outlives it to tell the tale.
 ALLOCATE = """
 echo adj $(cat /proc/self/oom_score_adj)
-echo start $(date +%s.%N)
-head -c {size} /dev/zero | tail > /dev/null
-code=$?
-echo end $(date +%s.%N)
+for turn in $(seq {turns}); do
+  echo start $(date +%s.%N)
+  head -c {size} /dev/zero | tail > /dev/null
+  code=$?
+  echo end $(date +%s.%N)
+done
 for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
   if [ -r $file ]; then grep '^oom_kill ' $file; fi
 done
@@ -55,12 +57,23 @@ class Pair:
 
 @dataclass(frozen=True)
 class Tale:
-    """What a container wrote; times in s of its clock, `end` and `kills` None when it did not live to write them."""
+    """What a container wrote: its oom_score_adj, how long each turn took (s), how often its cgroup counts a kill.
+
+    Where the kernel kills the whole container at once (cgroup v2 under a kubelet) it lives to tell the first alone.
+    """
 
     adj: int
-    start: float
-    end: float | None
-    kills: int | None
+    seconds: tuple[float, ...]
+    kills: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one pair came to; `seconds` are the times until the kill, one for each turn."""
+
+    metrics: dict[str, float]
+    seconds: tuple[float, ...]
+    note: str
 
 
 def pod(name: str, pair: Pair, image: str, script: str) -> dict[str, Any]:
@@ -71,17 +84,19 @@ def pod(name: str, pair: Pair, image: str, script: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
-def allocate(pair: Pair, overshoot: float) -> str:
-    return ALLOCATE.format(size=round(pair.limit_bytes * overshoot))
+def allocate(pair: Pair, overshoot: float, turns: int) -> str:
+    """The script that allocates `overshoot` times the limit, `turns` times."""
+    return ALLOCATE.format(size=round(pair.limit_bytes * overshoot), turns=turns)
 
 
 def tale(text: str) -> Tale:
     """Read a container's output. Raises ValueError when it did not even start to allocate."""
-    found = dict(re.findall(r"^(adj|start|end|oom_kill) (\S+)$", text, re.MULTILINE))
-    if not {"adj", "start"} <= found.keys():
+    said = re.findall(r"^(adj|start|end|oom_kill) (\S+)$", text, re.MULTILINE)
+    values = {name: [value for one, value in said if one == name] for name in ("adj", "start", "end", "oom_kill")}
+    if not values["adj"] or not values["start"]:
         raise ValueError(f"the container wrote {text!r}")
-    end, kills = found.get("end"), found.get("oom_kill")
-    return Tale(int(found["adj"]), float(found["start"]), float(end) if end else None, int(kills) if kills else None)
+    seconds = tuple(float(end) - float(start) for start, end in zip(values["start"], values["end"], strict=False))
+    return Tale(int(values["adj"][0]), seconds, sum(map(int, values["oom_kill"])))
 
 
 def schema_ok(made: dict[str, Any]) -> bool:
