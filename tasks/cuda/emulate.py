@@ -21,14 +21,14 @@ from tasks.cuda import program, toolchain
 
 HERE = Path(__file__).with_name("emulator")
 RUN_S, COMPILE_S, FAULT_CODE = 120, 120, 97
-BINARIES = ("g++", "addr2line")
+BINARIES = ("g++",)  # it brings addr2line
 LAUNCH = re.compile(r"(?P<name>[A-Za-z_][\w:]*(?:<[^<>;]*>)?)\s*<<<(?P<config>.*?)>>>\s*\(", re.S)
 DYNAMIC = re.compile(
     r"extern\s+__shared__\s+(?:__align__\(\d+\)\s*)?(?P<type>[\w:<>]+(?:\s+\w+)?)\s+(?P<name>\w+)\[\];"
 )
 FAULT = re.compile(r"^CUDA_CPU_FAULT (0x[0-9a-f]+) (.*)$", re.M)
-WATCH = ("-fsanitize=kernel-address", "--param", "asan-instrumentation-with-call-threshold=0", "--param", "asan-globals=0",
-         "--param", "asan-stack=0", "-fno-thread-jumps")  # fmt: skip
+WATCH = ("-fsanitize=kernel-address", "--param", "asan-instrumentation-with-call-threshold=0",
+         "--param", "asan-globals=0", "--param", "asan-stack=0", "-fno-thread-jumps")  # fmt: skip
 # One copy of each line: a barrier or an access that the optimiser doubled would look like two.
 
 
@@ -36,7 +36,7 @@ WATCH = ("-fsanitize=kernel-address", "--param", "asan-instrumentation-with-call
 class Access:
     """One instruction that touches memory. `size` is bytes per lane; the counts are sums over all warp requests.
 
-    `ideal_sectors`: what the requested bytes need at least. `ways`: bank-conflict ways (1 per request is none).
+    `useful_bytes`: asked for by at least one lane. `ways`: bank-conflict ways (1 per request is none).
     """
 
     kernel: str
@@ -46,7 +46,7 @@ class Access:
     size: int
     requests: int
     sectors: int
-    ideal_sectors: int
+    useful_bytes: int
     ways: int
     worst_ways: int
 

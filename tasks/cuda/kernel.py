@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tasks import api
-from tasks.cuda import counts, points, resources, timed
+from tasks.cuda import counts, emulate, emulated, points, resources, timed
 from tasks.cuda.source import Source
 
 Params, Point, METRICS = points.Params, points.Point, points.METRICS
@@ -23,6 +23,11 @@ def needs(params: points.Params) -> Sequence[api.Needs]:
     elif params.stand_in == "trace":
         compiler = ("g++",) if "resources" in params.measures else ()
         found.append(api.Needs(SIMULATOR, "CUDA", ENVIRONMENT, compiler, memory_gb=1, unmeasured=tuple(points.TIMED)))
+    elif params.stand_in == "emulate":
+        unmeasured = tuple(points.TIMED)
+        found.append(
+            api.Needs(emulated.BACKEND, "CUDA", ENVIRONMENT, emulate.BINARIES, memory_gb=1, unmeasured=unmeasured)
+        )
     return found
 
 
@@ -42,9 +47,7 @@ def run(params: points.Params, ctx: api.Context) -> None:
             metrics, spread, note = timed.measure(source, params, axes)
             notes.append(note)
         if {"sectors", "banks", "memcheck"} & set(params.measures):
-            counted, note = (
-                (counts.native(source, params, axes), "") if ctx.tier == "native" else counts.traced(params, ctx, axes)
-            )
+            counted, note = count(source, params, ctx, axes)
             metrics |= counted
             notes.append(note)
         if "resources" in params.measures:
@@ -54,3 +57,14 @@ def run(params: points.Params, ctx: api.Context) -> None:
         ctx.record(point, metrics, spread, "; ".join(note for note in notes if note))
     if params.picture:
         counts.draw(params, ctx)
+
+
+def count(
+    source: Source, params: points.Params, ctx: api.Context, axes: Mapping[str, points.Value]
+) -> tuple[dict[str, float], str]:
+    """Sectors, bank conflicts, faults: by NVIDIA's tools, by the twin or by running the kernel on the CPU."""
+    if ctx.tier == "native":
+        return counts.native(source, params, axes), ""
+    if params.stand_in == "emulate":
+        return emulated.measure(source, params, axes)
+    return counts.traced(params, ctx, axes)

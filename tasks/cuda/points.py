@@ -25,7 +25,7 @@ class Params(api.Params):
 
     source: str
     measures: list[Measure] = Field(default=["time"])
-    stand_in: Literal["none", "ptxas", "trace"] = "none"  # what runs without a GPU, labelled as a stand-in
+    stand_in: Literal["none", "ptxas", "trace", "emulate"] = "none"  # what runs without a GPU, labelled as a stand-in
     kernel: str = ""  # whose resources and counters; empty: the file's only kernel
     argv: dict[str, str] = Field(default_factory=dict)
     arguments: list[str] = Field(default_factory=list)  # the same at every point
@@ -33,6 +33,7 @@ class Params(api.Params):
     flags: list[str] = Field(default_factory=list)  # of the compiler, the same at every point
     block: int = 256  # threads per block, for the occupancy; gpu_profile's axis block_dim is used instead
     dynamic_smem: int = 0  # bytes that the launch adds per block
+    emulated: list[str] = Field(default_factory=list)  # emulate: the arguments of that run instead of `arguments`
     twin: str = ""  # Python file with `launch(trace, axes)`, for counts without a GPU
     baseline: dict[str, Value] = Field(default_factory=dict)  # speedup_x: over the same point with these axes instead
     time_metric: Literal["kernel_us", "time_ms", "total_ms"] = "kernel_us"  # what one sample of the program is

@@ -39,7 +39,7 @@ struct Fiber {
     std::deque<std::vector<Copy>> committed;
 };
 struct Touch { int writer = -1, reader = -1; bool many = false; unsigned write_epoch = 0, read_epoch = 0, writer_warp = 0, reader_warp = 0; };
-struct Site { bool shared, store; size_t size; long requests = 0, sectors = 0, ideal = 0, ways = 0, worst = 0; };
+struct Site { bool shared, store; size_t size; long requests = 0, sectors = 0, useful = 0, ways = 0, worst = 0; };
 using Requests = std::vector<std::vector<std::pair<int, Address>>>;
 
 constexpr size_t kStack = 128 * 1024;
@@ -155,10 +155,10 @@ void reduce_trace() {
                 std::set<Address> sectors, bytes;
                 for (auto [lane, address] : lanes) {
                     for (Address s = address / 32; s <= (address + kind.size - 1) / 32; ++s) sectors.insert(s);
-                    bytes.insert(address);
+                    for (Address b = address; b < address + kind.size; ++b) bytes.insert(b);
                 }
                 site.sectors += long(sectors.size());
-                site.ideal += long((bytes.size() * kind.size + 31) / 32);
+                site.useful += long(bytes.size());
                 long ways = kind.shared ? conflict_ways(lanes, kind.size) : 1;
                 site.ways += ways;
                 site.worst = std::max(site.worst, ways);
@@ -248,9 +248,9 @@ void write_trace(const char* path) {
     FILE* file = std::fopen(path, "w");
     for (auto& [key, s] : sites)
         std::fprintf(file, "{\"kernel\": \"%s\", \"pc\": \"0x%lx\", \"space\": \"%s\", \"store\": %s, \"size\": %zu, \"requests\": %ld, "
-                     "\"sectors\": %ld, \"ideal_sectors\": %ld, \"ways\": %ld, \"worst_ways\": %ld}\n",
+                     "\"sectors\": %ld, \"useful_bytes\": %ld, \"ways\": %ld, \"worst_ways\": %ld}\n",
                      key.first.c_str(), key.second.first, s.shared ? "shared" : "global", s.store ? "true" : "false", s.size, s.requests,
-                     s.sectors, s.ideal, s.ways, s.worst);
+                     s.sectors, s.useful, s.ways, s.worst);
     std::fclose(file);
 }
 }  // namespace
