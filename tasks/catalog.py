@@ -47,6 +47,7 @@ from tasks.kubernetes import exposure as k8s_exposure
 from tasks.kubernetes import memory as k8s_memory
 from tasks.kubernetes import scheduling as k8s_scheduling
 from tasks.observability import (
+    alert_routing,
     alert_webhook,
     dashboard,
     histogram_buckets,
@@ -54,6 +55,8 @@ from tasks.observability import (
     metrics_stack,
     recording_rules,
     scrape_cost,
+    service_discovery,
+    tracing,
 )
 from tasks.onnx import custom as onnx_custom
 from tasks.onnx import export as onnx_export
@@ -77,6 +80,7 @@ from tasks.triton import stages as triton_stages
 from tasks.triton import warmup as triton_warmup
 
 KINDS: dict[str, Kind] = {
+    "alert_routing": alert_routing,
     "alert_webhook": alert_webhook,
     "autoscale": autoscale,
     "bottleneck_plan": bottleneck,
@@ -114,6 +118,8 @@ KINDS: dict[str, Kind] = {
     "recording_rules": recording_rules,
     "rehearsal": rehearsal,
     "scrape_cost": scrape_cost,
+    "service_discovery": service_discovery,
+    "tracing": tracing,
     "traffic_canary": traffic_canary,
     "traffic_limit": traffic_limit,
     "triton_batching": triton_batching,
