@@ -37,13 +37,6 @@ class Upstream:
     def address(self) -> str:
         return f"{process.LOOPBACK}:{self.port}"
 
-    def answered(self) -> float:
-        """Requests that this server has answered, by its own counter."""
-        with urlopen(f"http://{self.address}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-        total = next(line for line in text.splitlines() if line.startswith("http_requests_total"))
-        return float(total.split()[-1])
-
 
 @contextmanager
 def serve(version: str, layers: int, log: Path, wrap: tuple[str, ...] = ()) -> Iterator[Upstream]:
