@@ -1,15 +1,17 @@
 """Every checker passes its good fixtures and fails its bad ones, with the words that the fixture expects.
 
-tests/checks/<name>/{good,bad}/<case>/case.yaml: {file, params, says, records}; `records` is a week's folder with the
-records that the check may read, from the project's root.
+tests/checks/<name>/{good,bad}/<case>/case.yaml: {file, params, says, records, base}. From the project's root, `records`
+is a week's folder with the records that the check may read, `base` a folder over which the case's own files are laid:
+a bad case then holds only what is wrong in it.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from runner import yamlfile
 from runner.lint.trial import Trial, tried
@@ -28,13 +30,19 @@ def findings(root: Path, machine: Machine, screen: Screen) -> Iterator[str]:
                 yield from _case(name, side, case, root, machine, screen)
 
 
+def laid(case: Path, said: Mapping[str, Any], root: Path, place: Path) -> Path:
+    """The case's files in `place`, over those of its base."""
+    if "base" in said:
+        shutil.copytree(root / said["base"], place, ignore=shutil.ignore_patterns("__pycache__"))
+    return Path(shutil.copytree(case, place, dirs_exist_ok=True))
+
+
 def _case(name: str, side: str, case: Path, root: Path, machine: Machine, screen: Screen) -> Iterator[str]:
     shown = str(case.parent.relative_to(root))
     screen.progress(f"trying {shown}")
     said, _ = yamlfile.read(case, f"{shown}/case.yaml")
     with tempfile.TemporaryDirectory(prefix="infra90-lint-") as folder:
-        copy = Path(folder) / "case"
-        shutil.copytree(case.parent, copy)
+        copy = laid(case.parent, said, root, Path(folder) / "case")
         records = (
             tuple(sorted((root / said["records"]).glob("*/experiments/*/record.json"))) if "records" in said else ()
         )
