@@ -9,7 +9,7 @@ from typing import Any
 from tasks import api
 from tasks.api import Verdict
 from tasks.models import bert, reviews
-from tasks.onnx import graph
+from tasks.onnx import graph, validity
 
 BATCHES, LENGTHS = (1, 8, 16), (32, 128, 512)
 TOLERANCE = 1e-4
@@ -27,7 +27,7 @@ def needs(params: Params) -> api.Needs:
 def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
     if not file.is_file() or not file.stat().st_size:
         return Verdict(False, f"{file.name} is missing or empty")
-    if problem := invalid(file) or fixed_axes(file):
+    if problem := validity.invalid(file) or fixed_axes(file):
         return Verdict(False, problem)
     reference = bert.torch_logits(reference_model(file, params, work))
     ours = graph.runtime(file)
@@ -45,17 +45,6 @@ def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
         what = f"batch x length {worst} differs from torch by {errors[worst]:.1e}, more than {TOLERANCE:.0e}"
         return Verdict(False, what, errors)
     return Verdict(True, f"equals torch within {errors[worst]:.1e} at {len(errors)} shapes", errors)
-
-
-def invalid(file: Path) -> str:
-    """onnx.checker's complaint about the file (and its external data); empty when it has none."""
-    import onnx
-
-    try:
-        onnx.checker.check_model(str(file), full_check=True)
-    except Exception as error:  # protobuf's, onnx's and its C++ core's exceptions have no common base
-        return f"not a valid ONNX file: {str(error).strip().splitlines()[0] if str(error).strip() else error!r}"
-    return ""
 
 
 def fixed_axes(file: Path) -> str:

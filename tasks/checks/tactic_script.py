@@ -1,28 +1,20 @@
 """The tactic script builds under three workspace limits and per tactic source, or refuses clearly without TensorRT.
 
-The script is always rehearsed: run against a stage (`tensorrt_rehearsal/`) that has TensorRT's API, records the calls
-and lets ONNX Runtime compute. That proves what the script asks for and writes, not what it measures; where TensorRT and
-a GPU are there, it is run for real as well.
+The script is always rehearsed on `tensorrt_stage`; where TensorRT and a GPU are there, it is run for real as well.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tasks import api
 from tasks.api import Verdict
+from tasks.checks import tensorrt_stage
 
-STAGE = Path(__file__).with_name("tensorrt_rehearsal")
 WORKSPACES_MB = (64, 256, 1024)
 SOURCES = ("all", "no_cublas", "no_cudnn", "none")
-TIMEOUT_S = 120
-BLOCK = "raise ImportError('no TensorRT for this check')\n"
 
 
 class Params(api.Params): ...
@@ -35,14 +27,13 @@ def needs(params: Params) -> api.Needs:
 def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
     if not file.is_file() or not file.read_bytes().strip():
         return Verdict(False, f"{file.name} is missing or empty")
-    if problem := without_tensorrt(file, work.scratch):
+    if problem := tensorrt_stage.without_tensorrt(file, work.scratch, ["--onnx", "absent.onnx"]):
         return Verdict(False, problem)
     write_model(work.scratch / "model.onnx")
     log = work.scratch / "calls.jsonl"
-    rehearsal = {"PYTHONPATH": str(STAGE), "TENSORRT_REHEARSAL_LOG": str(log)}
-    if problem := wrong_run(file, work.scratch, rehearsal) or wrong_calls(log):
+    if problem := wrong_run(file, work.scratch, tensorrt_stage.environment(log)) or wrong_calls(log):
         return Verdict(False, problem)
-    if not has_tensorrt():
+    if not tensorrt_stage.has_tensorrt():
         return Verdict(
             True, "rehearsed without TensorRT: calls and output are right, nothing measured", {"real": False}
         )
@@ -56,46 +47,12 @@ def wrong_run(file: Path, scratch: Path, environment: Mapping[str, str]) -> str:
     out = scratch / "tactics.jsonl"
     out.unlink(missing_ok=True)
     model, engines = scratch / "model.onnx", scratch / "engines"
-    done = execute(file, ["--onnx", str(model), "--out", str(out), "--engines", str(engines)], environment)
+    done = tensorrt_stage.execute(
+        file, ["--onnx", str(model), "--out", str(out), "--engines", str(engines)], environment
+    )
     if done.returncode:
-        return f"with TensorRT it ended with {done.returncode}: {last_line(done.stderr)}"
+        return f"with TensorRT it ended with {done.returncode}: {tensorrt_stage.last_line(done.stderr)}"
     return wrong_rows(out)
-
-
-def without_tensorrt(file: Path, scratch: Path) -> str:
-    """What is wrong with how the script ends where TensorRT cannot be imported; empty when nothing is."""
-    hidden = scratch / "hidden"
-    hidden.mkdir()
-    (hidden / "tensorrt.py").write_text(BLOCK, encoding="utf-8")
-    done = execute(file, ["--onnx", "absent.onnx"], {"PYTHONPATH": str(hidden)})
-    if done.returncode == 0:
-        return "without TensorRT it ends with status 0, as if it had measured something"
-    if "Traceback" in done.stderr or "SyntaxError" in done.stderr:
-        return f"without TensorRT it fails with a traceback: {last_line(done.stderr)}"
-    if "tensorrt" not in (done.stderr + done.stdout).lower():
-        return "without TensorRT its message does not say that TensorRT is missing"
-    return ""
-
-
-def execute(file: Path, arguments: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, str(file), *arguments]
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    try:
-        return subprocess.run(
-            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(argv, 124, "", f"not done within {TIMEOUT_S} s")
-
-
-def last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[-1]
-
-
-def has_tensorrt() -> bool:
-    """Whether TensorRT and a GPU are really there (asked of a child: a failed import may leave things half-loaded)."""
-    probe = "import tensorrt, torch; raise SystemExit(not torch.cuda.is_available())"
-    return subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode == 0
 
 
 def write_model(file: Path) -> None:
@@ -140,11 +97,7 @@ def wrong_rows(out: Path) -> str:
 
 def wrong_calls(log: Path) -> str:
     """What the script did not ask TensorRT for; empty when nothing is amiss."""
-    built: list[dict[str, Any]] = [
-        call
-        for line in log.read_text(encoding="utf-8").splitlines()
-        if (call := json.loads(line))["call"] == "build_serialized_network"
-    ]
+    built = tensorrt_stage.calls(log, "build_serialized_network")
     limits = {call["workspace"] for call in built}
     if absent := [size for size in WORKSPACES_MB if size << 20 not in limits]:
         return f"it built nothing with a workspace pool of {absent} MB, whatever it wrote"

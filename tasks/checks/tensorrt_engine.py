@@ -38,7 +38,8 @@ def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
         engine = tensorrt.deserialize(blob)
     except api.UserError as error:
         return Verdict(False, str(error))
-    if not tensorrt.covers(engine, (params.smallest_batch, params.largest_batch), (params.shortest, params.longest)):
+    ends = (params.smallest_batch, params.shortest), (params.largest_batch, params.longest)
+    if not tensorrt.covers(engine, dict.fromkeys(graph.INPUTS, ends)):
         shapes = f"batch {params.smallest_batch}-{params.largest_batch}, length {params.shortest}-{params.longest}"
         return Verdict(False, f"no optimization profile covers {shapes}")
     return compared(tensorrt.TensorRtEngine(engine, file.stat().st_size, "as built"), source, params, work.seed)

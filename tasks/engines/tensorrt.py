@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,11 +161,14 @@ def layers(engine: Any) -> list[dict[str, Any]]:
     return [layer if isinstance(layer, dict) else {"Name": layer} for layer in told["Layers"]]
 
 
-def covers(engine: Any, batch: tuple[int, int], length: tuple[int, int]) -> bool:
-    """Whether one profile of the engine takes every shape from the smallest batch and length to the largest."""
+def covers(engine: Any, wanted: Mapping[str, tuple[Sequence[int], Sequence[int]]]) -> bool:
+    """Whether one profile of the engine takes every input's shapes from the smallest to the largest wanted."""
     for profile in range(engine.num_optimization_profiles):
-        shapes = [engine.get_tensor_profile_shape(name, profile) for name in INPUTS]
-        lowest = all(low[0] <= batch[0] and low[1] <= length[0] for low, _, _ in shapes)
-        if lowest and all(high[0] >= batch[1] and high[1] >= length[1] for _, _, high in shapes):
+        allowed = {name: engine.get_tensor_profile_shape(name, profile) for name in wanted}
+        if all(
+            low <= small and large <= high
+            for name, (smallest, largest) in wanted.items()
+            for low, high, small, large in zip(allowed[name][0], allowed[name][2], smallest, largest, strict=True)
+        ):
             return True
     return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +100,7 @@ def measure(point: Point, params: Params, ctx: api.Context, file: Path, subject:
     account = execute(point, params, ctx, file, subject.pictures)
     session = trusted(account, point, params)
     error = images.agree(*compared(session, subject.model), tolerance(ctx), params.script)
-    named = predictions(account, len(subject.fed), params.script)
+    named = witness.predictions(account.stdout, len(subject.fed), params.script)
     if error < TOLERANCE and (named != subject.right).any():
         raise api.UserError("it names other digits than torch, though its logits are right", where=params.script)
     return Run(session, account.peak_rss_mb, named, error)
@@ -151,19 +150,6 @@ def compared(session: witness.Session, model: Any) -> tuple[Any, Any]:
 
     fed = numpy.array(session.fed, numpy.float32)
     return numpy.array(session.gave, numpy.float32), digits.torch_logits(model)(fed)
-
-
-def predictions(account: witness.Account, count: int, script: str) -> Any:
-    """The digits that the script printed, int64 [count]. UserError when they are not there."""
-    import numpy
-
-    try:
-        named = numpy.array(json.loads(account.stdout.splitlines()[-1])["predictions"], numpy.int64)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise api.UserError(f"its last line has no predictions: {error!r}", where=script) from error
-    if named.shape != (count,):
-        raise api.UserError(f"it printed {named.size} predictions for {count} images", where=script)
-    return named
 
 
 def figures(runs: Sequence[Run], batch: int) -> tuple[dict[str, float], dict[str, api.Spread]]:

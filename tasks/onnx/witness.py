@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tasks.api import UserError
 from tasks.onnx.probe import peak_rss_mb
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +69,19 @@ def run(script: Path, arguments: Sequence[str], report: Path, timeout_s: float =
         told = json.loads(report.read_text(encoding="utf-8"))
     sessions = [Session(**one) for one in told["sessions"]]
     return Account(done.returncode, done.stdout, done.stderr, sessions, told["peak_rss_mb"])
+
+
+def predictions(stdout: str, count: int, script: str) -> Any:
+    """The digits that a script printed, int64 [count]. UserError when they are not there."""
+    import numpy
+
+    try:
+        named = numpy.array(json.loads(stdout.splitlines()[-1])["predictions"], numpy.int64)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"its last line has no predictions: {error!r}", where=script) from error
+    if named.shape != (count,):
+        raise UserError(f"it printed {named.size} predictions for {count} images", where=script)
+    return named
 
 
 def watch(seen: list[Session]) -> None:

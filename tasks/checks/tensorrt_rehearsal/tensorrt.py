@@ -229,6 +229,7 @@ class Runtime:
 class Engine:
     def __init__(self, told: dict[str, Any], model: bytes, blob: bytes) -> None:
         self.told, self.session, self.blob = told, session(model), blob
+        self.quantized = b"QuantizeLinear" in model
         self.inputs = {tensor.name: tensor for tensor in self.session.get_inputs()}
         self.tensors = {**self.inputs, **{tensor.name: tensor for tensor in self.session.get_outputs()}}
         self.num_io_tensors, self.num_optimization_profiles = len(self.tensors), len(told["profiles"])
@@ -260,7 +261,8 @@ class Inspector:
         self.engine = engine
 
     def get_engine_information(self, form: LayerInformationFormat) -> str:
-        layers = [{"Name": name, "TacticName": "rehearsed"} for name in self.engine.tensors]
+        form_of = {"Format/Datatype": "Int8" if self.engine.quantized else "Float"}
+        layers = [{"Name": name, "TacticName": "rehearsed", "Outputs": [form_of]} for name in self.engine.tensors]
         return json.dumps({"Layers": layers if self.engine.told["detailed"] else [layer["Name"] for layer in layers]})
 
 
@@ -303,6 +305,7 @@ class Execution:
 
         if self.shapes.keys() != self.engine.inputs.keys() or self.addresses.keys() != self.engine.tensors.keys():
             return False
+        note("execute_async_v3", shapes=list(self.shapes.values()))
         for name, array in self.run().items():
             whole = numpy.ascontiguousarray(array)
             ctypes.memmove(self.addresses[name], whole.ctypes.data, whole.nbytes)
