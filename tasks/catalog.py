@@ -31,6 +31,7 @@ from tasks.checks import (
     triton_serves,
     weekly_report,
 )
+from tasks.containers import container_run, image_build
 from tasks.cuda import bottleneck, gemm_curve, gemm_precision
 from tasks.cuda import kernel as cuda_kernel
 from tasks.cuda import profile as gpu_profile
