@@ -7,6 +7,7 @@ bank conflicts of every instruction that touches memory. It measures no time: `s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -107,17 +108,28 @@ def build(source: Path, work: Path, defines: Mapping[str, str | int]) -> Path:
         raise UserError("the file is missing or empty", where=source.name)
     work.mkdir(parents=True, exist_ok=True)
     tag = "-".join([source.stem, *(f"{name}{value}" for name, value in defines.items())])
-    plain, out, runtime = work / f"{tag}.cpp", work / tag, work / "cuda_cpu.o"
+    plain, out = work / f"{tag}.cpp", work / tag
     plain.write_text(translated(source), encoding="utf-8")
-    include = [f"-I{HERE / 'include'}", f"-I{HERE}", *headers(), f"-I{source.parent}"]
-    common = ["g++", "-std=c++20", "-g", "-no-pie", "-fno-pie", "-w", *include]
-    if not runtime.exists():
-        _compile([*common, "-O2", "-c", str(HERE / "cuda_cpu.cpp"), "-o", str(runtime)], source)
-    flags = [f"-D{name}={value}" for name, value in defines.items()]
+    common = ["g++", "-std=c++20", "-g", "-no-pie", "-fno-pie", "-w", f"-I{HERE / 'include'}", f"-I{HERE}", *headers()]
+    runtime = _runtime(common, source)
+    flags = [f"-I{source.parent}", *(f"-D{name}={value}" for name, value in defines.items())]
     _compile(
         [*common, "-O1", *WATCH, *flags, "-include", "cuda_cpu.hpp", str(plain), str(runtime), "-o", str(out)], source
     )
     return out
+
+
+def _runtime(common: Sequence[str], source: Path) -> Path:
+    """cuda_cpu.cpp compiled, kept between runs: it takes longer than the kernels."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infra90" / "emulator"
+    home.mkdir(parents=True, exist_ok=True)
+    parts = [*common, *((HERE / name).read_text(encoding="utf-8") for name in ("cuda_cpu.hpp", "cuda_cpu.cpp"))]
+    kept = home / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.o"
+    if not kept.exists():
+        fresh = home / f"{kept.stem}-{os.getpid()}.o"  # another process may be at it too: the last one is as good
+        _compile([*common, "-O2", "-c", str(HERE / "cuda_cpu.cpp"), "-o", str(fresh)], source)
+        fresh.replace(kept)
+    return kept
 
 
 def translated(source: Path) -> str:

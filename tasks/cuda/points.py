@@ -32,6 +32,7 @@ class Params(api.Params):
     compile: dict[str, str | dict[str, list[str]]] = Field(default_factory=dict)
     flags: list[str] = Field(default_factory=list)  # of the compiler, the same at every point
     block: int = 256  # threads per block, for the occupancy; gpu_profile's axis block_dim is used instead
+    blocks: dict[str, dict[str, int]] = Field(default_factory=dict)  # {tile: {"16": 256, "32": 1024}}
     dynamic_smem: int = 0  # bytes that the launch adds per block
     emulated: list[str] = Field(default_factory=list)  # emulate: the arguments of that run instead of `arguments`
     twin: str = ""  # Python file with `launch(trace, axes)`, for counts without a GPU

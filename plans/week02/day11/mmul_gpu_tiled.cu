@@ -3,6 +3,7 @@
 //   nvcc -arch=sm_90 -O3 -DTILE=32 mmul_gpu_tiled.cu -o mmul_gpu_tiled
 //   nvcc -arch=sm_90 -O3 -DWITH_CUBLAS mmul_gpu_tiled.cu -lcublas -o mmul_gpu_tiled
 //   ./mmul_gpu_tiled --variant naive|tiled|double_buffered|cublas --n 1024 --repeats 20   (--m, --k for rectangles)
+//   ./mmul_gpu_tiled --double-buffer off|on --n 1024
 //
 // TILE=16 or 32: a thread per element of the tile. TILE=64 would need 4096 threads, four times what a block may have, so a
 // thread computes 4 x 4 elements (register tiling) and the tile is cut along k. sgemm_fast.cu is the next step.
@@ -199,7 +200,8 @@ static std::string cublas(int warmup, int repeats, const float* a, const float* 
 #endif
 
 int main(int argc, char** argv) {
-    std::string variant = option(argc, argv, "--variant", "double_buffered");
+    std::string variant = option(argc, argv, "--variant", "double_buffered"), twice = option(argc, argv, "--double-buffer", "");
+    if (!twice.empty()) variant = twice == "on" ? "double_buffered" : "tiled";
     int n = std::atoi(option(argc, argv, "--n", "1024"));
     Shape s{std::atoi(option(argc, argv, "--m", std::to_string(n).c_str())), n,
             std::atoi(option(argc, argv, "--k", std::to_string(n).c_str()))};
