@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +48,16 @@ def check(file: Path, params: Params, work: api.Workspace) -> api.Verdict:
     gpu = present()
     evidence: dict[str, Any] = {"compiler": "", "ran_on": gpu.name if gpu else "CPU, emulated", "lines": 0}
     try:
-        for number, defines in enumerate(params.defines):
-            runner = Runner(
-                file, work.scratch / str(number), defines, gpu.arch if gpu else params.arch, gpu is not None
-            )
-            evidence["compiler"] = runner.compiled.compiler
-            evidence[f"ptxas {defines or ''}".strip()] = resources(runner.compiled.kernels, params)
+        for defines in params.defines:
+            runner = Runner(file, work.scratch, defines, gpu, params)
+            compiled = runner.compiled()
+            evidence["compiler"] = compiled.compiler
+            evidence[f"ptxas {defines or ''}".strip()] = resources(compiled.kernels, params)
             evidence["lines"] += sum(examined(runner, params))
         if gpu and shutil.which("compute-sanitizer"):
-            sanitized(runner, params)
+            sanitized(compiled.file, params)
         if params.cases:
-            sabotaged(file, params, work.scratch, gpu is not None)
+            sabotaged(runner, params)
     except api.UserError as error:
         return api.Verdict(False, str(error), evidence)
     return api.Verdict(True, f"{evidence['lines']} results are right ({evidence['ran_on']})", evidence)
@@ -70,19 +70,32 @@ def present() -> device.Gpu | None:
         return None
 
 
+@dataclass(frozen=True)
 class Runner:
     """One way of compiling the file, for the GPU here or for the emulation."""
 
-    def __init__(self, file: Path, work: Path, defines: Mapping[str, int | str], arch: str, on_gpu: bool) -> None:
-        self.file, self.work, self.defines, self.on_gpu = file, work, defines, on_gpu
-        compiler = toolchain.executable if on_gpu else toolchain.cubin
-        self.compiled = compiler(toolchain.Build(file, arch, defines), work / "nvcc")
+    file: Path
+    work: Path
+    defines: Mapping[str, int | str]
+    gpu: device.Gpu | None
+    params: Params
 
-    def run(self, arguments: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-        if self.on_gpu:
-            return program.run(self.compiled.file, arguments)
+    def compiled(self) -> toolchain.Compiled:
+        """By nvcc: a program where there is a GPU, else the machine code alone."""
+        arch = self.gpu.arch if self.gpu else self.params.arch
+        compiler = toolchain.executable if self.gpu else toolchain.cubin
+        return compiler(toolchain.Build(self.file, arch, self.defines), self.work / "nvcc")
+
+    def run(self, cases: Sequence[Sequence[str]]) -> Iterator[Sequence[Mapping[str, Any]]]:
+        """The measurements of each case."""
+        program_file = self.compiled().file if self.gpu else None
         short = SHORT if "--repeats" in self.file.read_text(encoding="utf-8") else ()
-        return emulate.emulate(self.file, self.work / "cpu", [*arguments, *short], defines=self.defines).lines
+        for case in cases:
+            if program_file:
+                yield program.run(program_file, case)
+            else:
+                folder = self.work / "cpu"  # shared: the emulator itself is compiled once
+                yield emulate.emulate(self.file, folder, [*case, *short], defines=self.defines).lines
 
 
 def resources(kernels: Sequence[Usage], params: Params) -> dict[str, str]:
@@ -101,9 +114,9 @@ def resources(kernels: Sequence[Usage], params: Params) -> dict[str, str]:
 
 def examined(runner: Runner, params: Params) -> list[int]:
     """How many measurements each case gave. UserError at the first that is wrong, missing or incomplete."""
+    cases = [*params.cases, *(params.gpu_cases if runner.gpu else ())]
     counts = []
-    for case in [*params.cases, *(params.gpu_cases if runner.on_gpu else ())]:
-        said = runner.run(case)
+    for case, said in zip(cases, runner.run(cases), strict=True):
         where = " ".join([runner.file.name, *case])
         for line in said:
             if lost := [name for name in params.fields if name not in line]:
@@ -117,24 +130,22 @@ def examined(runner: Runner, params: Params) -> list[int]:
     return counts
 
 
-def sanitized(runner: Runner, params: Params) -> None:
+def sanitized(binary: Path, params: Params) -> None:
     tools: dict[sanitizer.Tool, list[str]] = {"memcheck": params.memcheck, "racecheck": params.racecheck}
     for tool, arguments in tools.items():
-        if arguments and (report := sanitizer.check(runner.compiled.file, arguments, tool)).errors:
+        if arguments and (report := sanitizer.check(binary, arguments, tool)).errors:
             raise api.UserError(f"{tool}: {report.errors} errors, the first: {report.first}")
 
 
-def sabotaged(file: Path, params: Params, scratch: Path, on_gpu: bool) -> None:
+def sabotaged(runner: Runner, params: Params) -> None:
     """UserError when the program finds nothing wrong although its kernels do nothing."""
-    folder = scratch / "sabotaged"
+    folder = runner.work / "sabotaged"
     folder.mkdir()
-    broken = folder / file.name
-    broken.write_text(
-        ENTRY.sub(lambda found: f"{found[0]} return;", file.read_text(encoding="utf-8")), encoding="utf-8"
-    )
-    runner = Runner(broken, folder / "build", params.defines[0], params.arch, on_gpu)
+    broken = replace(runner, file=folder / runner.file.name)
+    text = ENTRY.sub(lambda found: f"{found[0]} return;", runner.file.read_text(encoding="utf-8"))
+    broken.file.write_text(text, encoding="utf-8")
     try:
-        runner.run(params.cases[0])
+        next(iter(broken.run(params.cases[:1])))
     except api.UserError:
         return
-    raise api.UserError("it says that the result is correct even when its kernels do nothing", where=file.name)
+    raise api.UserError("it says that the result is correct even when its kernels do nothing", where=runner.file.name)

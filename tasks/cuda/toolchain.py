@@ -16,6 +16,7 @@ from tasks.api import UserError
 from tasks.cuda import ptxas
 
 COMPILE_S = 300
+SYSTEM = "/usr/local/cuda/bin"  # where NVIDIA's packages install, often without being on PATH
 ERROR = re.compile(  # nvcc: f.cu(3): error: …; g++: f.cu:3:5: error: …
     r"^(?P<file>[^\s(:]+)(?:\((?P<nvcc>\d+)\)|:(?P<gcc>\d+)(?::\d+)?):?"
     r"\s*(?:fatal |catastrophic )?error\s*:\s*(?P<what>.+)"
@@ -70,7 +71,7 @@ def ptx(build: Build, work: Path) -> str:
 
 def tool(name: str) -> Path:
     """nvcc, cuobjdump, nvdisasm …: on PATH, in /usr/local/cuda, else in this environment's packages."""
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin"]))
+    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), SYSTEM]))
     if found:
         return Path(found)
     own = next((place / "bin" / name for place in _packages() if (place / "bin" / name).is_file()), None)
