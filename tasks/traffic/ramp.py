@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tasks.services.inference_service import Service
 
 KEPT_UP, TAIL = 0.95, 10.0
 TOLERANCE = 1e-3
+RECORDED_S = 10  # its rule needs two scrapes and an evaluation
 COUNTERS = ("nv_inference_request_success", "nv_inference_queue_duration_us")
 
 
@@ -121,10 +123,18 @@ def knee(ramp: Sequence[tuple[int, dict[str, float]]]) -> float:
 
 def keep_curve(service: Service, file: Path) -> None:
     """The queue's curve over the ramp as the service's own Prometheus recorded it."""
-    query = urlencode({"query": "service:queue_ms[10m]"})
-    with urlopen(f"{service.prometheus}/api/v1/query?{query}", timeout=10) as answer:
-        series: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+    end, series = time.monotonic() + RECORDED_S, recorded(service)
+    while not series and time.monotonic() < end:
+        time.sleep(0.2)
+        series = recorded(service)
     with file.open("w", newline="", encoding="utf-8") as sink:
         writer = csv.writer(sink)
         writer.writerow(["unix_s", "queue_ms"])
         writer.writerows(pair for one in series for pair in one["values"])
+
+
+def recorded(service: Service) -> list[dict[str, Any]]:
+    query = urlencode({"query": "service:queue_ms[10m]"})
+    with urlopen(f"{service.prometheus}/api/v1/query?{query}", timeout=10) as answer:
+        series: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+    return series

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
 
 from runner.lint import fixtures
 from tasks.traffic import ramp
 
+ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "ai-infra-inference-service"
 DAY = ROOT / "plans" / "week01" / "day07"
 NAMES = ("inference_service", "readme_commands", "service_folder")

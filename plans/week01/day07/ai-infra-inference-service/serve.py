@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -37,18 +38,20 @@ def main() -> int:
     with ExitStack() as stack:
         run = options.run or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inference-service-")))
         run.mkdir(parents=True, exist_ok=True)
-        children = []
+        children: dict[str, subprocess.Popen[bytes]] = {}
         stack.callback(stop, children)
-        for argv, env in (triton(run, options, ports), gateway(run, options, ports), prometheus(run, options, ports)):
-            children.append(subprocess.Popen(argv, env={**os.environ, **env}, stdout=sys.stderr))
+        for part in (triton, gateway, prometheus):
+            argv, env = part(run, options, ports)
+            log = stack.enter_context((run / f"{part.__name__}.log").open("wb"))
+            children[part.__name__] = subprocess.Popen(argv, env={**os.environ, **env}, stdout=log, stderr=log)
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-        wait(children, f"{urls['http']}/v2/health/ready", f"{urls['gateway']}/healthz", f"{urls['prometheus']}/-/ready")
-        print(json.dumps({**urls, "pids": [child.pid for child in children]}), flush=True)
+        wait(children, run, f"{urls['http']}/v2/health/ready", f"{urls['gateway']}/healthz", f"{urls['prometheus']}/-/ready")
+        print(json.dumps({**urls, "pids": [child.pid for child in children.values()]}), flush=True)
         if options.check:
             return int(smoke.ask(urls["gateway"]) != 7)
-        while all(child.poll() is None for child in children):
+        while not died(children, run):
             time.sleep(0.5)
-        return 1  # one of them has died: its last words are above
+        return 1
 
 
 def arguments() -> argparse.Namespace:
@@ -106,13 +109,15 @@ def prometheus(run: Path, options: argparse.Namespace, ports: dict[str, int]) ->
     return argv, {}
 
 
-def wait(children: list[subprocess.Popen[bytes]], *urls: str) -> None:
+def wait(children: dict[str, subprocess.Popen[bytes]], run: Path, *urls: str) -> None:
     """Until every URL answers 200; exits when a server dies or the time is up."""
     end = time.monotonic() + READY_S
     for url in urls:
         while True:
-            if any(child.poll() is not None for child in children) or time.monotonic() > end:
-                sys.exit(f"{url} does not answer; the servers' messages are above")
+            if died(children, run):
+                sys.exit(1)
+            if time.monotonic() > end:
+                sys.exit(f"{url} does not answer")
             try:
                 if urlopen(url, timeout=2).status == 200:
                     break
@@ -120,11 +125,22 @@ def wait(children: list[subprocess.Popen[bytes]], *urls: str) -> None:
                 time.sleep(0.05)
 
 
-def stop(children: list[subprocess.Popen[bytes]]) -> None:
+def died(children: dict[str, subprocess.Popen[bytes]], run: Path) -> bool:
+    """Whether one of the servers has ended; says which, and its last words."""
+    for name, child in children.items():
+        if child.poll() is not None:
+            words = (run / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+            telling = [line for line in words if re.search("error|emerg|fail", line, re.IGNORECASE)] or words
+            print(f"{name} ended with {child.returncode}:", *telling[-8:], sep="\n", file=sys.stderr)
+            return True
+    return False
+
+
+def stop(children: dict[str, subprocess.Popen[bytes]]) -> None:
     """Ask each server to end, then see that it did, and clear Triton's shared memory."""
-    for child in children:
-        child.send_signal(signal.SIGINT if "tritonserver" in child.args[0] else signal.SIGTERM)
-    for child in children:
+    for name, child in children.items():
+        child.send_signal(signal.SIGINT if name == "triton" else signal.SIGTERM)
+    for child in children.values():
         try:
             child.wait(5)
         except subprocess.TimeoutExpired:
