@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +27,11 @@ class Source(Protocol):
     def discover(self, job: Job) -> Job:
         """The learner's scrape job, its rules unchanged, finding the pods of this source."""
 
-    def set(self, count: int, annotated: bool) -> None:
-        """From now on there are exactly so many running pods. Returns when their state is published."""
+    def set(self, annotated: Sequence[bool]) -> None:
+        """From now on there are exactly these running pods, each with the annotation or without it.
+
+        Returns when their state is published.
+        """
 
 
 @dataclass
@@ -42,8 +45,8 @@ class FilePods:
         drop_discovery(job)
         return {**job, "file_sd_configs": [{"files": [str(self.file)]}]}
 
-    def set(self, count: int, annotated: bool) -> None:
-        groups = [self.group(number, annotated) for number in range(count)]
+    def set(self, annotated: Sequence[bool]) -> None:
+        groups = [self.group(number, has) for number, has in enumerate(annotated)]
         staged = self.file.with_suffix(".new")
         staged.write_text(json.dumps(groups), encoding="utf-8")
         staged.replace(self.file)
@@ -98,14 +101,14 @@ class ClusterPods:
         rules = [*job.get("relabel_configs", []), *through]
         return {**job, "kubernetes_sd_configs": [discovery], "relabel_configs": rules}
 
-    def set(self, count: int, annotated: bool) -> None:
+    def set(self, annotated: Sequence[bool]) -> None:
         space = ("--namespace", self.namespace)
         kubectl(*space, "delete", "pods", "--all", "--now", "--wait=true")
-        for number in range(count):
-            pod = json.dumps(self.manifest(number, annotated))
+        for number, has in enumerate(annotated):
+            pod = json.dumps(self.manifest(number, has))
             argv = ["run", f"pod-{number}", f"--image={self.image}", "--restart=Never", f"--overrides={pod}"]
             kubectl(*space, *argv)
-        if count:
+        if annotated:
             kubectl(*space, "wait", "pods", "--all", "--for=condition=Ready", "--timeout=300s")
 
     def manifest(self, number: int, annotated: bool) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def run(params: Params, ctx: Context) -> None:
         with prometheus.configured(placed, ctx.scratch / "prometheus") as server:
             for point in ctx.points:
                 ctx.say(f"{params.pods} pods: {point.pods}")
-                there.set(0, annotated=False)
+                there.set([])
                 reach(server, Targets(0, 0, 0))
                 delay, found = change(params, point, there, server)
                 metrics = {
@@ -89,10 +89,10 @@ def change(params: Params, point: Point, there: Source, server: Prometheus) -> t
     """Bring the pods into the point's state; the time until Prometheus shows it, and what it shows."""
     kept, dropped, none = Targets(params.pods, 0, 0), Targets(0, 0, params.pods), Targets(0, 0, 0)
     if point.pods == "removed":
-        there.set(params.pods, annotated=True)
+        there.set([True] * params.pods)
         reach(server, kept)
     start = time.monotonic()
-    there.set(0 if point.pods == "removed" else params.pods, annotated=point.pods == "annotated")
+    there.set([] if point.pods == "removed" else [point.pods == "annotated"] * params.pods)
     found = reach(server, {"annotated": kept, "unannotated": dropped, "removed": none}[point.pods])
     return time.monotonic() - start, found
 

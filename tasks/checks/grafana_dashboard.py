@@ -1,0 +1,123 @@
+"""Proves a Grafana dashboard: panels of each topic, and every query run on a Prometheus that scrapes a live Triton."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.api import Needs, UserError, Verdict, Workspace
+from tasks.api import Params as Base
+from tasks.observability import live
+from tasks.services import prometheus
+from tasks.services.prometheus import Prometheus
+
+TOPICS = {
+    "gpu": re.compile(r"\b(nv_gpu|DCGM_FI|gpu)_\w+"),
+    "latency": re.compile(r"duration|latency|summary_us|histogram_quantile"),
+    "qps": re.compile(r"\b(rate|irate|increase)\(.*(requests?|inference)_(success|count|total)"),
+}
+GPU_SERIES = 'count({__name__=~"nv_gpu_.*|DCGM_FI_.*"})'
+VARIABLES = {
+    "$__rate_interval": "4s",
+    "$__interval": "1s",
+    "$__range": "10s",
+}  # Grafana fills them in
+COLUMNS = 24
+WAIT_S = 15
+
+
+class Params(Base):
+    topics: Sequence[str] = ("gpu", "qps", "latency")
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query of a panel, with Grafana's own variables filled in."""
+
+    panel: str
+    expression: str
+
+    @property
+    def topic(self) -> str:
+        return next((topic for topic, pattern in TOPICS.items() if pattern.search(self.expression)), "")
+
+
+def needs(params: Params) -> Needs:
+    return Needs("Prometheus + Triton", environment="triton", binaries=("prometheus",))
+
+
+def check(file: Path, params: Params, work: Workspace) -> Verdict:
+    try:
+        queries = [query for panel in panels(file) for query in read(panel, file.name)]
+        topics = {query.topic for query in queries}
+        if lost := [topic for topic in params.topics if topic not in topics]:
+            raise UserError(f"no panel asks for {', '.join(lost)}", where=file.name)
+        with (
+            live.triton(work.scratch, work.seed) as address,
+            prometheus.serve({"triton": address}, work.scratch / "prometheus") as server,
+        ):
+            evidence = {query.panel: answered(server, query) for query in queries}
+    except UserError as error:
+        return Verdict(False, str(error))
+    empty = [panel for panel, count in evidence.items() if not count]
+    said = f"; no GPU exporter here, so valid but empty: {', '.join(empty)}" if empty else ""
+    return Verdict(True, f"{len(queries)} queries run on a live Prometheus{said}", {"series": evidence})
+
+
+def panels(file: Path) -> list[dict[str, Any]]:
+    """All panels, those inside rows too. Raises UserError when the file is no dashboard."""
+    try:
+        board = json.loads(file.read_text(encoding="utf-8"))
+        top = board["panels"]
+        title = board["title"]
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=file.name) from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"is not JSON: {error.msg}", where=f"{file.name}:{error.lineno}") from error
+    except (UnicodeDecodeError, KeyError, TypeError) as error:
+        raise UserError("is no dashboard: it has no title or no panels", where=file.name) from error
+    found = [panel for one in top for panel in (one.get("panels", []) if one.get("type") == "row" else [one])]
+    if not title or not found:
+        raise UserError("has no title or no panel", where=file.name)
+    return found
+
+
+def read(panel: Mapping[str, Any], name: str) -> Iterator[Query]:
+    """The queries of a panel that Grafana can show. Raises UserError naming the panel when it cannot."""
+    title = str(panel.get("title") or f"panel {panel.get('id', '?')}")
+    where, place = f"{name}: {title}", panel.get("gridPos") or {}
+    if not panel.get("type"):
+        raise UserError("has no type", where=where)
+    if not place.keys() >= {"h", "w", "x", "y"} or place["x"] + place["w"] > COLUMNS:
+        raise UserError(f"has no place on the grid of {COLUMNS} columns (gridPos)", where=where)
+    targets = panel.get("targets") or []
+    references = [target.get("refId") for target in targets]
+    if not targets or not all(target.get("expr") for target in targets):
+        raise UserError("has no query (targets[].expr)", where=where)
+    if len(set(references)) < len(references) or None in references:
+        raise UserError("its queries need refIds of their own", where=where)
+    for target in targets:
+        expression = target["expr"]
+        for variable, value in VARIABLES.items():
+            expression = expression.replace(variable, value)
+        yield Query(title, expression)
+
+
+def answered(server: Prometheus, query: Query) -> int:
+    """How many series a query returns; UserError in Prometheus's words, or when there are none and should be."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            found = len(server.query(query.expression))
+        except UserError as error:
+            raise UserError(error.what, where=f"{query.panel}: {query.expression}") from error
+        if found or (query.topic == "gpu" and not server.query(GPU_SERIES)):
+            return found
+        if time.monotonic() > deadline:
+            raise UserError("returns no samples", where=f"{query.panel}: {query.expression}")
+        time.sleep(0.2)
