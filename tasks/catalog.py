@@ -15,11 +15,15 @@ from tasks.checks import (
     cuda_source,
     digits_engine,
     digits_onnx,
+    dockerfile,
     engine_script,
+    grafana_dashboard,
     hpa_manifest,
     inference_service,
     k8s_manifest,
+    metrics_exporter,
     onnx_script,
+    prometheus_config,
     readme_commands,
     redis_client,
     report_numbers,
@@ -27,6 +31,7 @@ from tasks.checks import (
     service_folder,
     tactic_script,
     tensorrt_engine,
+    transcript_image,
     triton_config,
     triton_serves,
     weekly_report,
@@ -77,6 +82,8 @@ from tasks.triton import instances as triton_instances
 from tasks.triton import layout as triton_layout
 from tasks.triton import protocols as triton_protocols
 from tasks.triton import rate_limit as triton_rate_limit
+from tasks.triton import response_cache as triton_cache
+from tasks.triton import rollout as triton_rollout
 from tasks.triton import stages as triton_stages
 from tasks.triton import warmup as triton_warmup
 
@@ -126,12 +133,14 @@ KINDS: dict[str, Kind] = {
     "triton_batching": triton_batching,
     "triton_bert": triton_bert,
     "soak": soak,
+    "triton_cache": triton_cache,
     "triton_colocation": triton_colocation,
     "triton_ensemble": triton_ensemble,
     "triton_instances": triton_instances,
     "triton_layout": triton_layout,
     "triton_protocols": triton_protocols,
     "triton_rate_limit": triton_rate_limit,
+    "triton_rollout": triton_rollout,
     "triton_stages": triton_stages,
     "triton_warmup": triton_warmup,
 }
@@ -146,9 +155,13 @@ CHECKS: dict[str, Check] = {
     "cpp_source": cpp_source,
     "cuda_coalescing": cuda_coalescing,
     "cuda_source": cuda_source,
+    "dockerfile": dockerfile,
+    "grafana_dashboard": grafana_dashboard,
     "hpa_manifest": hpa_manifest,
     "inference_service": inference_service,
     "k8s_manifest": k8s_manifest,
+    "metrics_exporter": metrics_exporter,
+    "prometheus_config": prometheus_config,
     "readme_commands": readme_commands,
     "onnx_script": onnx_script,
     "redis_client": redis_client,
@@ -157,6 +170,7 @@ CHECKS: dict[str, Check] = {
     "service_folder": service_folder,
     "tactic_script": tactic_script,
     "tensorrt_engine": tensorrt_engine,
+    "transcript_image": transcript_image,
     "triton_config": triton_config,
     "triton_serves": triton_serves,
     "weekly_report": weekly_report,

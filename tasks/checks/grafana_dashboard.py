@@ -28,7 +28,7 @@ VARIABLES = {
     "$__range": "10s",
 }  # Grafana fills them in
 COLUMNS = 24
-WAIT_S = 15
+WAIT_S = 8
 
 
 class Params(Base):
@@ -57,16 +57,20 @@ def check(file: Path, params: Params, work: Workspace) -> Verdict:
         topics = {query.topic for query in queries}
         if lost := [topic for topic in params.topics if topic not in topics]:
             raise UserError(f"no panel asks for {', '.join(lost)}", where=file.name)
+        with prometheus.configured({"scrape_configs": []}, work.scratch / "empty") as server:
+            for query in queries:
+                ask(server, query)  # a mistake in PromQL shows at once, without a Triton
         with (
             live.triton(work.scratch, work.seed) as address,
             prometheus.serve({"triton": address}, work.scratch / "prometheus") as server,
         ):
-            evidence = {query.panel: answered(server, query) for query in queries}
+            evidence = {(query.panel, query.expression): answered(server, query) for query in queries}
     except UserError as error:
         return Verdict(False, str(error))
-    empty = [panel for panel, count in evidence.items() if not count]
+    empty = dict.fromkeys(panel for (panel, _), count in evidence.items() if not count)
     said = f"; no GPU exporter here, so valid but empty: {', '.join(empty)}" if empty else ""
-    return Verdict(True, f"{len(queries)} queries run on a live Prometheus{said}", {"series": evidence})
+    shown = {f"{panel}: {expression}": count for (panel, expression), count in evidence.items()}
+    return Verdict(True, f"{len(queries)} queries run on a live Prometheus{said}", {"series": shown})
 
 
 def panels(file: Path) -> list[dict[str, Any]]:
@@ -108,16 +112,21 @@ def read(panel: Mapping[str, Any], name: str) -> Iterator[Query]:
         yield Query(title, expression)
 
 
+def ask(server: Prometheus, query: Query) -> int:
+    """How many series a query returns; UserError in Prometheus's words when it is refused."""
+    try:
+        return len(server.query(query.expression))
+    except UserError as error:
+        raise UserError(error.what, where=f"{query.panel}: {query.expression}") from error
+
+
 def answered(server: Prometheus, query: Query) -> int:
-    """How many series a query returns; UserError in Prometheus's words, or when there are none and should be."""
+    """The same once there are some; UserError when there are none and should be."""
     deadline = time.monotonic() + WAIT_S
-    while True:
-        try:
-            found = len(server.query(query.expression))
-        except UserError as error:
-            raise UserError(error.what, where=f"{query.panel}: {query.expression}") from error
-        if found or (query.topic == "gpu" and not server.query(GPU_SERIES)):
-            return found
+    while not (found := ask(server, query)):
+        if query.topic == "gpu" and not server.query(GPU_SERIES):
+            break
         if time.monotonic() > deadline:
             raise UserError("returns no samples", where=f"{query.panel}: {query.expression}")
         time.sleep(0.2)
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tasks.services.prometheus import Prometheus
 
 TRITON = "triton"
 INTERVAL_S = 0.5
-WAIT_S = 15
+WAIT_S = 10
 PODS = (True, False, True, False)  # the annotated ones must be scraped, and only they
 
 
@@ -46,18 +46,15 @@ def check(file: Path, params: Params, work: Workspace) -> Verdict:
     return Verdict(True, f"Prometheus runs it: {up} up, {len(params.samples)} queries answered{kept}", evidence)
 
 
+def target(what: str, file: Path, work: Workspace) -> AbstractContextManager[str]:
+    return live.triton(work.scratch, work.seed) if what == TRITON else live.exporter(file.parent / what, work.scratch)
+
+
 @contextmanager
 def running(file: Path, config: Mapping[str, Any], params: Params, work: Workspace) -> Iterator[Prometheus]:
     """A Prometheus with the learner's jobs on live targets, its rules evaluated."""
     with ExitStack() as stack:
-        addresses = {
-            job: stack.enter_context(
-                live.triton(work.scratch, work.seed)
-                if what == TRITON
-                else live.exporter(file.parent / what, work.scratch)
-            )
-            for job, what in params.live.items()
-        }
+        addresses = {job: stack.enter_context(target(what, file, work)) for job, what in params.live.items()}
         placed = configuration.placed(config, file.parent, addresses)
         if params.pods:
             job = configuration.job(config, params.pods, file.name)

@@ -58,7 +58,7 @@ def triton(scratch: Path, seed: int) -> Iterator[str]:
 
 @contextmanager
 def exporter(script: Path, scratch: Path) -> Iterator[str]:
-    """The address of an exporter script, started with `--port`. UserError with its own last words if it does not run."""
+    """The address of an exporter script, started with `--port`. UserError with its last words if it does not run."""
     if not script.is_file() or not script.read_bytes().strip():
         raise UserError("is missing or empty", where=script.name)
     address = f"{process.LOOPBACK}:{(port := process.free_port())}"

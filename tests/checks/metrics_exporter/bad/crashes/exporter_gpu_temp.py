@@ -1,0 +1,1 @@
+import gpu_library_that_is_not
