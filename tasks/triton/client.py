@@ -47,8 +47,8 @@ class Client:
 
         self.server = InferenceServerClient(address)
 
-    def infer(self, model: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Run `model` once on named arrays; all its outputs by name."""
+    def infer(self, model: str, inputs: Mapping[str, Any], version: str = "") -> dict[str, Any]:
+        """Run `model` (its newest version unless one is named) once on named arrays; all its outputs by name."""
         from tritonclient.grpc import InferInput
         from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
@@ -58,7 +58,7 @@ class Client:
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
         try:
-            result = self.server.infer(model, tensors, client_timeout=TIMEOUT_S)
+            result = self.server.infer(model, tensors, version, client_timeout=TIMEOUT_S)
         except InferenceServerException as error:
             raise UserError(f"Triton refused a request to {model}: {error.message()}") from error
         return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -20,8 +19,8 @@ METRICS = {
     "latency_p50_ms": "median latency of a request",
     "latency_p99_ms": "99th percentile of the same latencies",
     "throughput_rps": "requests per second answered",
-    "cpu_pct": "CPU time of the server and its instances over the time of the load; 100 is one core",
-    "client_cpu_pct": "CPU time of perf_analyzer over the time it ran; 100 is one core",
+    "cpu_pct": "CPU of the server and its instances: their time for one request times the throughput; 100 is one core",
+    "client_cpu_pct": "CPU of perf_analyzer, likewise: its time for one request times the throughput",
     "server_cpu_ms": "CPU time of the server and its instances for one request",
     "max_abs_error": "largest difference of the learner's client's answer from ONNX Runtime, over this protocol",
 }
@@ -69,21 +68,26 @@ def prove(served: Served, protocol: Literal["http", "grpc"], params: Params, ctx
 
 def measure(point: Point, params: Params, ctx: Context, served: Served, seed: int, error: float) -> None:
     plan = served.plan(params.model, seed, point.concurrency, params.window_ms)
-    server_before, answered = cpu_seconds(served.pid), served.client.times()[params.model].requests
-    client_before, start = children_cpu_s(), time.perf_counter()
+    server, client, answered = cpu_seconds(served.pid), children_cpu_s(), requests(served)
     load = perf_analyzer.measure(replace(plan, protocol=point.protocol), address(served, point.protocol))
-    seconds, client_cpu = time.perf_counter() - start, children_cpu_s() - client_before
-    server_cpu = cpu_seconds(served.pid) - server_before
+    answered = requests(served) - answered
+    server_ms = (cpu_seconds(served.pid) - server) * 1000 / answered
+    client_ms = (children_cpu_s() - client) * 1000 / answered
     metrics = {
         "latency_p50_ms": load.latency.p50,
         "latency_p99_ms": load.latency.p99,
         "throughput_rps": load.throughput_rps,
-        "cpu_pct": server_cpu / load.seconds * 100,
-        "client_cpu_pct": client_cpu / seconds * 100,
-        "server_cpu_ms": server_cpu * 1000 / (served.client.times()[params.model].requests - answered),
+        "cpu_pct": server_ms * load.throughput_rps / 10,
+        "client_cpu_pct": client_ms * load.throughput_rps / 10,
+        "server_cpu_ms": server_ms,
         "max_abs_error": error,
     }
     ctx.record(point, metrics, {"latency_p50_ms": load.latency}, load.note)
+
+
+def requests(served: Served) -> int:
+    """How many the server has answered."""
+    return served.client.times()[served.model.name].requests
 
 
 def children_cpu_s() -> float:

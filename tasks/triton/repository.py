@@ -1,4 +1,4 @@
-"""The learner's model repository: one of its models served with the day's config.pbtxt and checked against ONNX Runtime.
+"""The learner's model repository: one of its models served with the day's config.pbtxt, checked by ONNX Runtime.
 
 `models/<model>/config.pbtxt` and `models/<model>/<version>/…`, as Triton wants it. An experiment copies the model that
 it serves, so that what it changes never reaches the learner's files.
