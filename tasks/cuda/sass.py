@@ -64,9 +64,13 @@ def _code(body: str) -> Code:
 
 
 def _padding(at: str, opcode: str, text: str) -> bool:
-    """NOPs at the end, and the jump to itself before them."""
+    """NOPs at the end, the jump to itself before them, and what stands beside LDGSTS but is guarded by `never`."""
     jump = re.search(r"0x([0-9a-f]+)\s*$", text)
-    return opcode == "NOP" or (opcode == "BRA" and jump is not None and int(jump[1], 16) == int(at, 16))
+    return (
+        opcode == "NOP"
+        or text.startswith("@!PT")
+        or (opcode == "BRA" and jump is not None and int(jump[1], 16) == int(at, 16))
+    )
 
 
 def ptx_opcodes(text: str, symbol: str) -> Mapping[str, int]:

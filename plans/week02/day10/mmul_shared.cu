@@ -60,7 +60,9 @@ __global__ void mmul_shared_wide(const float* a, const float* b, float* c, Shape
     int thread = threadIdx.x, lane_row = thread / (kSide / kWide), lane_col = thread % (kSide / kWide);
     float sum[kWide][kWide] = {};
     for (int start = 0; start < s.k; start += kDepth) {
-        for (int e = thread; e < kSide * kDepth; e += kThreads) {
+#pragma unroll
+        for (int pass = 0; pass < kSide * kDepth / kThreads; ++pass) {
+            int e = pass * kThreads + thread;
             int row = blockIdx.y * kSide + e / kDepth, i = start + e % kDepth;
             tile_a[e % kDepth][e / kDepth] = row < s.m && i < s.k ? a[size_t(row) * s.k + i] : 0.0f;
             int j = start + e / kSide, col = blockIdx.x * kSide + e % kSide;

@@ -37,8 +37,10 @@ constexpr int kThreads = 128;                     // four warps, each with a qua
 template <bool ALIGNED, int ROWS, int COLS, int STRIDE>
 __device__ void load_tile(half* tile, const half* from, int first_row, int first_col, int rows, int cols) {
     constexpr int wide = ALIGNED ? 8 : 1;
-    for (int e = threadIdx.x * wide; e < ROWS * COLS; e += kThreads * wide) {
-        int y = e / COLS, x = e % COLS, row = first_row + y, col = first_col + x;
+    static_assert(ROWS * COLS % (kThreads * 8) == 0, "every thread fetches as much");
+#pragma unroll
+    for (int pass = 0; pass < ROWS * COLS / (kThreads * wide); ++pass) {
+        int e = (pass * kThreads + threadIdx.x) * wide, y = e / COLS, x = e % COLS, row = first_row + y, col = first_col + x;
         bool inside = row < rows && col < cols;
         if (ALIGNED) {
             uint4 values = inside ? *reinterpret_cast<const uint4*>(&from[size_t(row) * cols + col]) : make_uint4(0, 0, 0, 0);

@@ -42,7 +42,8 @@ constexpr int kEach = kTile > 32 ? 4 : 1;         // elements of C per thread, i
 constexpr int kLanes = kTile / kEach;             // threads per side of the block
 constexpr int kDepth = kTile > 32 ? 16 : kTile;   // values of k in a tile
 constexpr int kThreads = kLanes * kLanes;
-static_assert(kThreads <= 1024 && kTile % kEach == 0, "a block has at most 1024 threads");
+constexpr int kPasses = kTile * kDepth / kThreads;  // values of each tile that a thread fetches
+static_assert(kThreads <= 1024 && kPasses * kThreads == kTile * kDepth, "a block has at most 1024 threads");
 
 __global__ void mmul_naive(const float* a, const float* b, float* c, Shape s) {
     int row = blockIdx.y * kLanes + threadIdx.x / kLanes, col = blockIdx.x * kLanes + threadIdx.x % kLanes;
@@ -52,7 +53,7 @@ __global__ void mmul_naive(const float* a, const float* b, float* c, Shape s) {
     c[size_t(row) * s.n + col] = sum;
 }
 
-struct Tiles {
+struct alignas(16) Tiles {  // aligned: four neighbours can be read at once
     float a[kTile][kDepth], b[kDepth][kTile];
 };
 
@@ -80,7 +81,9 @@ __global__ void __launch_bounds__(kThreads) mmul_tiled(const float* a, const flo
     __shared__ Tiles tiles;
     float sum[kEach][kEach] = {};
     for (int start = 0; start < s.k; start += kDepth) {
-        for (int e = threadIdx.x; e < kTile * kDepth; e += kThreads) {
+#pragma unroll
+        for (int pass = 0; pass < kPasses; ++pass) {
+            int e = pass * kThreads + threadIdx.x;
             int row = blockIdx.y * kTile + e / kDepth, i = start + e % kDepth;
             tiles.a[e / kDepth][e % kDepth] = row < s.m && i < s.k ? a[size_t(row) * s.k + i] : 0.0f;
             int j = start + e / kTile, col = blockIdx.x * kTile + e % kTile;
@@ -96,7 +99,9 @@ __global__ void __launch_bounds__(kThreads) mmul_tiled(const float* a, const flo
 // The copies run past the registers and past the thread (cp.async): it goes on computing while they are under way.
 // Outside the matrices nothing is read, and zeros are written.
 __device__ inline void fetch(Tiles& tiles, const float* a, const float* b, Shape s, int start) {
-    for (int e = threadIdx.x; e < kTile * kDepth; e += kThreads) {
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+        int e = pass * kThreads + threadIdx.x;
         int row = blockIdx.y * kTile + e / kDepth, i = start + e % kDepth;
         bool inside = row < s.m && i < s.k;
         __pipeline_memcpy_async(&tiles.a[e / kDepth][e % kDepth], inside ? &a[size_t(row) * s.k + i] : a, 4, inside ? 0 : 4);
