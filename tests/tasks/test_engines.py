@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,13 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from rehearsal_stage import STAGE, Stage
 
 from runner import environments
-from tasks.api import UserError, read_rows
+from tasks.api import UserError
 from tasks.engines import build, script, tensorrt
 
 ROOT = Path(__file__).parents[2]
-STAGE = ROOT / "tests/resources/tensorrt_stage"
 CHECKS = ROOT / "tests/checks"
 CASES = sorted(file.parent for file in CHECKS.glob("tactic_script/*/*/case.yaml"))
 SERVED = [[1, 32], [8, 128], [32, 512]]
@@ -27,36 +25,6 @@ REFERENCE = ROOT / "plans/week03/day15/tensorrt_tactic_test.py"
 
 RunKind = Callable[..., tuple[list[dict[str, Any]], Path]]
 RunCheck = Callable[..., dict[str, Any]]
-
-
-class Stage:
-    """The kind on the rehearsal stage of TensorRT: its rows, the calls it made, the day's folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.day = folder, folder / "day"
-        self.day.mkdir()
-        modules = folder / "modules"
-        modules.mkdir()
-        shutil.copy(ROOT / "tasks/checks/tensorrt_rehearsal/tensorrt.py", modules)
-        shutil.copy(STAGE / "sitecustomize.py", modules)
-        self.log = folder / "calls.jsonl"
-        self.env = {
-            **os.environ, "PYTHONPATH": f"{modules}{os.pathsep}{ROOT}", "TENSORRT_REHEARSAL_LOG": str(self.log),
-            "XDG_CACHE_HOME": str(folder / "cache"),
-        }  # fmt: skip
-        self.python = environments.provision(ROOT, "torch", "managed", print)
-
-    def run(self, params: dict[str, Any], points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        argv = [str(self.python), str(STAGE / "drive.py"), str(self.folder), json.dumps(params), json.dumps(points)]
-        done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return [
-            {**row["metrics"], "note": row["note"]} for row in read_rows(self.folder / "out/rows.jsonl", "rehearsal")
-        ]
-
-    def calls(self, name: str) -> list[dict[str, Any]]:
-        lines = self.log.read_text(encoding="utf-8").splitlines()
-        return [call for line in lines if (call := json.loads(line))["call"] == name]
 
 
 @pytest.fixture
