@@ -38,7 +38,7 @@ template <bool ALIGNED, int ROWS, int COLS, int STRIDE>
 __device__ void load_tile(half* tile, const half* from, int first_row, int first_col, int rows, int cols) {
     constexpr int wide = ALIGNED ? 8 : 1;
     static_assert(ROWS * COLS % (kThreads * 8) == 0, "every thread fetches as much");
-#pragma unroll
+#pragma unroll 4
     for (int pass = 0; pass < ROWS * COLS / (kThreads * wide); ++pass) {
         int e = (pass * kThreads + threadIdx.x) * wide, y = e / COLS, x = e % COLS, row = first_row + y, col = first_col + x;
         bool inside = row < rows && col < cols;
