@@ -43,6 +43,14 @@ CLUSTER_REMEDY = (
     " or point KUBECONFIG at one (kubectl get nodes must answer)"
 )
 
+# executables that no Debian package brings
+VENDORS = {
+    "compute-sanitizer": "install the CUDA toolkit, which has compute-sanitizer",
+    "kubectl": "install kubectl: https://kubernetes.io/docs/tasks/tools/",
+    "ncu": "install NVIDIA Nsight Compute, which has ncu",
+    "nsys": "install NVIDIA Nsight Systems, which has nsys",
+}
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -116,11 +124,9 @@ def lacks(needs: Needs, machine: Machine) -> list[Lack]:
 
 def _install(binary: str) -> str:
     """How to get an executable; a file that is asked for by its place comes with a vendor's image."""
-    return (
-        f"use an image that has {binary}"
-        if "/" in binary
-        else f"sudo apt-get install -y {PACKAGES.get(binary, binary)}"
-    )
+    if "/" in binary:
+        return f"use an image that has {binary}"
+    return VENDORS.get(binary) or f"sudo apt-get install -y {PACKAGES.get(binary, binary)}"
 
 
 def module_lacks(needs: Needs, python: Path) -> list[Lack]:
