@@ -20,7 +20,7 @@ SCHEMA = 1
 
 def missing_points(job: Job, folder: Path, measurement: str) -> list[dict[str, Any]]:
     """The points that no row of this measurement holds yet."""
-    have = [row["point"] for row in read_rows(folder / "rows.jsonl", measurement)]
+    have = [row["point"] for row in read_rows(folder / "rows.jsonl", measurement) if not row.get("blocked")]
     wanted = [point.model_dump(mode="json", exclude_unset=True) for point in job.points]
     return [point for point in wanted if point not in have]
 
@@ -48,11 +48,14 @@ def finish(record: dict[str, Any], job: Job, folder: Path, outcome: execute.Outc
     rows = read_rows(folder / "rows.jsonl", record["spec"])
     wanted = [point.model_dump(mode="json", exclude_unset=True) for point in job.points]
     rows = [row for row in rows if row["point"] in wanted]
+    stopped = [row for row in rows if row.get("blocked")]
     reason = outcome.reason if not outcome.ok else _short_of(job, rows, record["unmeasured"])
+    status = "failed" if reason else "blocked" if rows and len(stopped) == len(rows) else "passed"
     record |= {
-        "status": "failed" if reason else "passed",
-        "reason": reason,
-        "points": {"planned": len(wanted), "measured": len(rows)},
+        "status": status,
+        "reason": reason or "; ".join(dict.fromkeys(row["blocked"] for row in stopped)),
+        "remedy": "; ".join(dict.fromkeys(row["remedy"] for row in stopped)),
+        "points": {"planned": len(wanted), "measured": len(rows) - len(stopped)},
         "claims": [claims.judge(claim, rows) for claim in job.experiment.claims],
         "artifacts": artifacts(folder),
         "system": dict(outcome.system),
@@ -68,7 +71,7 @@ def _short_of(job: Job, rows: Sequence[Mapping[str, Any]], unmeasured: Sequence[
     """What a job that ended well still owes: points, or metrics that the plan asks for and the backend can measure."""
     if len(rows) < len(job.points):
         return f"measured {len(rows)} of {len(job.points)} points"
-    for row in rows:
+    for row in (row for row in rows if not row.get("blocked")):
         if lost := [name for name in job.experiment.metrics if name not in {*row["metrics"], *unmeasured}]:
             return f"did not measure {', '.join(lost)} at {row['point']}"
     return ""

@@ -184,6 +184,8 @@ def figures(row: Mapping[str, Any], metrics: Sequence[str]) -> str:
     """`instances=4  throughput_rps 354  latency_p99_ms 12.1`."""
     axes = " ".join(f"{axis}={value}" for axis, value in row["point"].items())
     shown = [name for name in metrics or row["metrics"] if name in row["metrics"]][:SHOWN_METRICS]
+    if row.get("blocked"):
+        return f"{axes}  blocked: {row['blocked']}"
     return "  ".join([axes, *(f"{name} {row['metrics'][name]:.4g}" for name in shown)]).strip()
 
 

@@ -117,16 +117,20 @@ class Context(Workspace):
         note: str = "",
     ) -> None:
         """Store a measured point durably (one fsynced line); a resumed run will not measure it again."""
-        row = {
-            "spec": self.spec,
-            "point": point.model_dump(mode="json", exclude_unset=True),
-            "metrics": {name: float(value) for name, value in metrics.items()},
-            "spread": {name: vars(value) for name, value in (spread or {}).items()},
-            "note": note,
-            "at": time.time(),
-        }
-        append_row(self.out / "rows.jsonl", row)
-        self.say(f"point {json.dumps(row['point'], ensure_ascii=False)} measured")
+        spreads = {name: vars(value) for name, value in (spread or {}).items()}
+        found = {name: float(value) for name, value in metrics.items()}
+        self._append(point, "measured", metrics=found, spread=spreads, note=note)
+
+    def blocked(self, point: Params, reason: str, remedy: str) -> None:
+        """Say durably that this machine cannot measure a point, and what would help. It counts as not measured."""
+        axes = ", ".join(f"{axis}={value}" for axis, value in point.model_dump(exclude_unset=True).items())
+        note = f"{axes}: {reason}; {remedy}"
+        self._append(point, f"blocked: {reason}", metrics={}, spread={}, note=note, blocked=reason, remedy=remedy)
+
+    def _append(self, point: Params, said: str, **row: Any) -> None:
+        where = point.model_dump(mode="json", exclude_unset=True)
+        append_row(self.out / "rows.jsonl", {"spec": self.spec, "point": where, **row, "at": time.time()})
+        self.say(f"point {json.dumps(where, ensure_ascii=False)} {said}")
 
     def say(self, message: str) -> None:
         """A line for the experiment's log; the runner shows the last one beside the progress bar."""

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+from pydantic import Field
+
 from tasks import api
 from tasks.services.process import LOOPBACK, free_port, serve
 
@@ -15,6 +17,7 @@ class Params(api.Params):
     seconds: float = 0.0
     fail: str = ""  # fail with this message after the points
     memory_mb: int = 0
+    lacking: list[int] = Field(default_factory=list)  # values of `n` for which the machine lacks something
     service: bool = False  # each point asks a real HTTP server, started and stopped like any kind's
 
 
@@ -35,6 +38,9 @@ def run(params: Params, ctx: api.Context) -> None:
     with ExitStack() as stack:
         url = stack.enter_context(_server(ctx)) if params.service else ""
         for point in ctx.points:
+            if point.n in params.lacking:
+                ctx.blocked(point, f"there is no {point.n} here", f"bring {point.n}")
+                continue
             began = time.monotonic()
             time.sleep(params.seconds)
             if url:

@@ -71,6 +71,7 @@ def of_points(record: Mapping[str, Any], rows: Lines) -> list[Content]:
     contents, start = [], started(record)
     for row in sorted(rows, key=lambda row: float(row["at"])):
         end = milliseconds(row["at"])
+        state = "blocked" if row.get("blocked") else "passed"
         contents.append(
             Content(
                 name=" ".join(f"{axis}={plain(value)}" for axis, value in row["point"].items())
@@ -78,7 +79,7 @@ def of_points(record: Mapping[str, Any], rows: Lines) -> list[Content]:
                 start=min(start, end),
                 end=end,
                 status="FINISHED",
-                tags=short({**common_tags(record), "status": "passed", "note": row.get("note", "")}),
+                tags=short({**common_tags(record), "status": state, "note": row.get("note", "")}),
                 params={key_name(axis): plain(value) for axis, value in row["point"].items()},
                 metrics=[Sample(key, value, end) for key, value in point_metrics(row).items()],
             )

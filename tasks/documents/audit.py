@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from tasks.documents import stored, tracing
 from tasks.documents.figures import cell, heading
 from tasks.documents.stored import Record
+from tasks.documents.words import WORDS
 
 
 @dataclass
@@ -121,15 +122,17 @@ def compare(grid: Grid, record: Record, columns: dict[int, str], tier_at: int, f
                 found.wrong_numbers += bool(stated)
                 stored_as = cell(metric, value) or "nothing"
                 found.faults.append(f"{where}: {metric} says {stated or 'nothing'}, stored is {stored_as}")
-        if cells[tier_at] not in labels(record):
+        if cells[tier_at] not in labels(record, row):
             found.faults.append(f"{where}: tier says {cells[tier_at] or 'nothing'}, it is {stored.label(record)}")
     left = sum(row not in seen for row in record["rows"])
     if left:
         found.faults.append(f"{stored.name(record)}: {left} measured points are not in its table")
 
 
-def labels(record: Record) -> set[str]:
+def labels(record: Record, row: Record | None = None) -> set[str]:
     """The badges a row may carry; a point measured before its experiment failed may keep the tier it ran on."""
+    if row and row.get("blocked"):
+        return {WORDS[lang]["blocked"] for lang in ("en", "zh")}
     forms = [record]
     if record["status"] in ("failed", "running"):
         forms.append({**record, "status": "passed"})

@@ -58,6 +58,8 @@ def results(record: Record, lang: str = "en") -> Table:
 
 def tier(record: Record, row: dict[str, Any] | None, lang: str) -> str:
     """The badge of one row: points that a failed experiment did measure keep the tier they were measured on."""
+    if row and row.get("blocked"):
+        return str(WORDS[lang]["blocked"])
     if row and record["status"] in ("failed", "running"):
         return stored.label({**record, "status": "passed"}, lang)
     return stored.label(record, lang)
