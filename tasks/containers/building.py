@@ -14,6 +14,7 @@ from tasks import api
 from tasks.services.engine import Engine
 
 LARGEST = 1_000_000  # bytes of a file that still belongs into a build context here
+WRITTEN = (".md", ".html", ".png", ".yaml")  # what the runner itself puts into a day's folder
 STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP (\d+)/\d+\s*: (.*)$", flags=re.I | re.M)
 PARSED = re.compile(r"(?:parse error on line|parse error line|dockerfile:|line) ?(\d+)", flags=re.I)
 REQUIREMENTS = "requirements.txt"
@@ -41,7 +42,7 @@ def context(day: Path, folder: Path, requirements: Sequence[str] = ()) -> Path:
     """Copy the day's own small files (not what experiments left there) to `folder`; other requirements when given."""
     folder.mkdir(parents=True)
     for file in sorted(day.iterdir()):
-        if file.is_file() and file.stat().st_size < LARGEST:
+        if file.is_file() and file.suffix not in WRITTEN and file.stat().st_size < LARGEST:
             shutil.copy(file, folder / file.name)
     if requirements:
         (folder / REQUIREMENTS).write_text("\n".join(requirements) + "\n", encoding="utf-8")
@@ -111,3 +112,12 @@ def image(engine: Engine, tag: str) -> Image:
     """The image's size and layers. Raises UserError when it is not there."""
     [found] = json.loads(engine.ask("image", "inspect", tag))
     return Image(int(found["Size"]), tuple(found["RootFS"]["Layers"]))
+
+
+def remove(engine: Engine, *built: Built) -> None:
+    """Remove the images and the layers that were made on the way to them, as far as nothing else uses them."""
+    for one in built:
+        engine.run("image", "rm", "--force", one.tag)
+        for layer in reversed(re.findall(r"^ ---> ([0-9a-f]{12})$", one.log, flags=re.M)):
+            if engine.run("image", "inspect", "--format", "{{.RepoTags}}", layer).stdout.strip() == "[]":
+                engine.run("image", "rm", layer)

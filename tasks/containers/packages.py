@@ -1,8 +1,9 @@
 """The packages for builds without the Internet's noise: wheels fetched once by this machine's pip, and a caching proxy.
 
 A build is given `http_proxy`, which Docker keeps out of the image and its history, and the build argument
-`PIP_FIND_LINKS=http://wheels.infra90/`, a name that only the proxy knows. What the host's pip is told in its
-configuration (indexes, certificates) is used here, outside the build, so that none of it gets into an image.
+`PIP_FIND_LINKS=http://localhost/infra90-wheels/`, which the proxy answers itself (pip trusts localhost without TLS).
+What the host's pip is told in its configuration (indexes, certificates) is used here, outside the build, so that
+none of it gets into an image.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tasks.api import UserError
 from tasks.services import base_image
 from tasks.services.process import LOOPBACK
 
-HOST = "wheels.infra90"
+WHEELS = "http://localhost/infra90-wheels/"
 PYTHON = "3.11"  # of Debian bookworm, which is in the image
 CPU_HOST, CPU_INDEX = "download.pytorch.org", "https://download.pytorch.org/whl/cpu"
 FOREVER = "max-age=365000000, immutable"  # what PyPI says of its files: pip may keep them in its cache
@@ -42,7 +43,7 @@ class Packages:
 
     @property
     def build_args(self) -> dict[str, str]:
-        return {"http_proxy": self.proxy, "PIP_FIND_LINKS": f"http://{HOST}/", "PIP_NO_INDEX": "1"}
+        return {"http_proxy": self.proxy, "PIP_FIND_LINKS": WHEELS, "PIP_NO_INDEX": "1"}
 
 
 def wheels(requirements: Sequence[str], say: Callable[[str], None], *, gpu: bool = False) -> Path:
@@ -81,7 +82,7 @@ def _download(requirements: Sequence[str], folder: Path, gpu: bool) -> None:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Packages]:
-    """A proxy on loopback until the block ends: `wheels.infra90` is `folder`, Debian packages are kept on disk."""
+    """A proxy on loopback until the block ends: `WHEELS` is `folder`, Debian packages are kept on disk."""
     kept = base_image.cache() / "debs"
     kept.mkdir(exist_ok=True)
     server = _Server(folder, kept)
@@ -111,8 +112,8 @@ class _Proxy(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         address = urllib.parse.urlsplit(self.path)
         name = Path(urllib.parse.unquote(address.path)).name
-        if address.hostname == HOST:
-            self._wheel(name)
+        if self.path.startswith(WHEELS):
+            self._wheel(urllib.parse.unquote(self.path.removeprefix(WHEELS)))
         elif name.endswith(".deb"):
             self._package(self.server.kept / f"{hashlib.sha256(self.path.encode()).hexdigest()[:16]}-{name}")
         else:

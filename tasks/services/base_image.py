@@ -57,7 +57,9 @@ def provide(engine: Sequence[str], say: Say, env: Mapping[str, str] | None = Non
     Raises UserError with the tool's own message when it can neither be pulled nor made.
     """
     surroundings = {**os.environ, **(env or {})}
-    if answers(REGISTRY) and _quiet([*engine, "pull", PULLED], surroundings):
+    if found := _said([*engine, "image", "inspect", "--format", "{{.Comment}} ", IMAGE], surroundings):
+        return Base(IMAGE, "debootstrap" if found.lower().startswith("import") else "pulled")
+    if answers(REGISTRY) and _said([*engine, "pull", PULLED], surroundings):
         say(f"base image: {PULLED}, with python3")
         _do([*engine, "build", "--network=host", "-t", IMAGE, "-"], surroundings, DRESS)
         return Base(IMAGE, "pulled")
@@ -130,11 +132,13 @@ def _bootstrap(archive: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _quiet(argv: Sequence[str], env: Mapping[str, str]) -> bool:
+def _said(argv: Sequence[str], env: Mapping[str, str]) -> str:
+    """What a command printed that may fail; empty when it did."""
     try:
-        return not subprocess.run(argv, env=dict(env), capture_output=True, timeout=ROOM_S).returncode
+        done = subprocess.run(argv, env=dict(env), capture_output=True, text=True, timeout=ROOM_S)
     except subprocess.TimeoutExpired:
-        return False
+        return ""
+    return done.stdout if not done.returncode else ""
 
 
 def _do(argv: Sequence[str], env: Mapping[str, str], stdin: str = "") -> None:

@@ -33,6 +33,7 @@ class Engine:
     argv: tuple[str, ...]
     version: str
     limit_s: float = 900
+    own: bool = False  # started by us: nobody else uses it
     env: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *words: str, stdin: str = "", limit_s: float = 0) -> subprocess.CompletedProcess[str]:
@@ -112,7 +113,7 @@ def _own(scratch: Path, store: Path | None) -> Iterator[Engine]:
             process.serve(argv, log=log, ready=ready, timeout_s=30) as child,
         ):
             try:
-                yield Engine("docker", client, _version(version), env=LEGACY)
+                yield Engine("docker", client, _version(version), env=LEGACY, own=True)
             finally:
                 _end(child)
     finally:
