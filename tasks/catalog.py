@@ -32,7 +32,10 @@ from tasks.checks import (
     tactic_script,
     tensorrt_engine,
     transcript_image,
+    triton_client,
     triton_config,
+    triton_model_config,
+    triton_repository,
     triton_serves,
     weekly_report,
 )
@@ -171,7 +174,10 @@ CHECKS: dict[str, Check] = {
     "tactic_script": tactic_script,
     "tensorrt_engine": tensorrt_engine,
     "transcript_image": transcript_image,
+    "triton_client": triton_client,
     "triton_config": triton_config,
+    "triton_model_config": triton_model_config,
+    "triton_repository": triton_repository,
     "triton_serves": triton_serves,
     "weekly_report": weekly_report,
 }

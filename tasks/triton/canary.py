@@ -40,7 +40,7 @@ class Canary:
     model: str
     tensors: tuple[str, str]
     inputs: Any
-    expected: Mapping[int, Sequence[Any]]  # version -> its answer to each input
+    expected: Mapping[int, Any]  # version -> its answer to each input, an array
     tolerance: float
     shares: Mapping[int, float]
     answers: list[Answer] = field(default_factory=list)
@@ -114,7 +114,9 @@ class Canary:
 
     def is_from(self, answer: Any, version: int, index: int) -> bool:
         expected = self.expected[version][index : index + 1]
-        return answer is not None and answer.shape == expected.shape and abs(answer - expected).max() <= self.tolerance
+        if answer is None or answer.shape != expected.shape:
+            return False
+        return bool(abs(answer - expected).max() <= self.tolerance)
 
 
 def await_true(condition: Any, otherwise: str) -> None:

@@ -32,11 +32,11 @@ class Times:
         requests = self.requests - before.requests
         if requests < 1:
             raise UserError("no request was answered in between, so there is no mean")
-        means = (
+        total, queue, compute = (
             (getattr(self, name) - getattr(before, name)) / requests for name in ("total_ms", "queue_ms", "compute_ms")
         )
-        counts = (self.inferences - before.inferences, self.executions - before.executions)
-        return Times(requests, *means, *counts)
+        inferences, executions = self.inferences - before.inferences, self.executions - before.executions
+        return Times(requests, total, queue, compute, inferences, executions)
 
 
 class Client:

@@ -9,12 +9,12 @@ from typing import Any
 def cpu_seconds(pid: int) -> float:
     """CPU time so far of a process and its children: the server and one stub for each instance."""
     times = [process.cpu_times() for process in family(pid)]
-    return sum(time.user + time.system for time in times)
+    return float(sum(time.user + time.system for time in times))
 
 
 def rss_mb(pid: int) -> float:
     """Resident memory of a process and its children; pages that they share count in each of them."""
-    return sum(process.memory_info().rss for process in family(pid)) / 2**20
+    return float(sum(process.memory_info().rss for process in family(pid))) / 2**20
 
 
 def family(pid: int) -> list[Any]:
