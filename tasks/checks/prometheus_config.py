@@ -90,26 +90,26 @@ def unreached(server: Prometheus, job: str) -> str:
 
 def kept_pods(server: Prometheus, job: str) -> dict[str, list[str]]:
     """The scraped and the dropped pods; UserError unless these are the annotated ones and the others."""
-    expected = {"scraped": names(True), "dropped": names(False)}
-    wait(lambda: sorted_pods(server, job) == expected, lambda: wrongly(expected, sorted_pods(server, job)))
-    return expected
 
+    def all_known() -> bool:
+        return sum(map(len, sorted_pods(server, job).values())) == len(PODS)
 
-def names(annotated: bool) -> list[str]:
-    return [f"pod-{number}" for number, has in enumerate(PODS) if has == annotated]
+    wait(all_known, lambda: f"{job}: not all pods were discovered and scraped")
+    found, annotated = sorted_pods(server, job), [f"pod-{number}" for number, has in enumerate(PODS) if has]
+    if found["scraped"] != annotated:
+        said = ", ".join(found["scraped"]) or "none"
+        wanted = ", ".join(annotated)
+        raise UserError(f"of four pods {wanted} are annotated and must be scraped; scraped are: {said}", where=job)
+    return found
 
 
 def sorted_pods(server: Prometheus, job: str) -> dict[str, list[str]]:
+    """The pods that were scraped, whether or not they answered, and those that were dropped."""
     answer = server.ask("targets", {})
     label = f"{pods.META}_name"
-    up = [one for one in answer["activeTargets"] if one["scrapePool"] == job and one["health"] == "up"]
-    found = {"scraped": up, "dropped": answer["droppedTargets"]}
+    tried = [one for one in answer["activeTargets"] if one["scrapePool"] == job and one["health"] != "unknown"]
+    found = {"scraped": tried, "dropped": answer["droppedTargets"]}
     return {what: sorted(one["discoveredLabels"].get(label, "") for one in ones) for what, ones in found.items()}
-
-
-def wrongly(expected: Mapping[str, list[str]], found: Mapping[str, list[str]]) -> str:
-    said = ", ".join(found["scraped"]) or "none"
-    return f"of four pods {', '.join(expected['scraped'])} are annotated and must be scraped; scraped are: {said}"
 
 
 def wait(done: Any, otherwise: Any) -> None:

@@ -30,7 +30,7 @@ Stage = int | Literal["rollback"]
 
 class Params(Base):
     config: str = "prometheus.yaml"
-    stages: tuple[int, ...] = (0, 1000, 10000, 20000)  # label values, in the order in which they are added
+    stages: Sequence[int] = (0, 1000, 10000, 20000)  # label values, in the order in which they are added
     scrapes: int = 3  # of each stage before it is measured
 
 

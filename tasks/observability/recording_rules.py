@@ -51,6 +51,15 @@ class Point(Base):
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A recording rule and what one evaluation of it takes, in ms."""
+
+    record: str
+    expression: str
+    evaluation_ms: float
+
+
+@dataclass(frozen=True)
 class Chart:
     """A range of the history and the distance of its moments, in s."""
 
@@ -80,26 +89,32 @@ def run(params: Params, ctx: Context) -> None:
         placed = configuration.placed(config, ctx.day, {JOB: address}, interval_s=1)
         with prometheus.configured(placed, ctx.scratch / "server") as server:
             prometheus.await_targets(server, 1, timeout_s=20)
-            eval_ms = evaluation_ms(server, params)
+            rule = Rule(params.record, expression, evaluation_ms(server, params))
             chart = Chart(counters.start + 600, end - params.chart_step_s, params.chart_step_s)
-            queries = {"raw": expression, "recorded": params.record}
-            raw = whole(chart, server, expression)
-            truth = {key: true_rate(counters, *key, params.window_s) for key in raw}
-            for point in ctx.points:
-                ctx.say(f"asking the {point.query} query")
-                asked = queries[point.query]
-                shifts = [(server, asked, -float(shift)) for shift in range(params.step_s)]  # no two alike in a row
-                times = spread(repeat(chart.draw, shifts, params.budget_s))
-                found = whole(chart, server, asked)
-                metrics = {
-                    "query_p50_ms": times.p50,
-                    "query_p95_ms": times.p95,
-                    "rule_eval_ms": eval_ms if point.query == "recorded" else 0.0,
-                    "value_diff_pct": distance_pct(found, raw),
-                    "true_diff_pct": distance_pct(found, truth),
-                    "samples": samples,
-                }
-                ctx.record(point, metrics, {"query_p50_ms": times, "query_p95_ms": times})
+            compare(params, ctx, server, counters, rule, chart, samples)
+
+
+def compare(
+    params: Params, ctx: Context, server: Prometheus, counters: Counters, rule: Rule, chart: Chart, samples: int
+) -> None:
+    """Draw the chart both ways: how long it takes, and how far apart the values are."""
+    raw = whole(chart, server, rule.expression)
+    truth = {key: true_rate(counters, *key, params.window_s) for key in raw}
+    for point in ctx.points:
+        ctx.say(f"asking the {point.query} query")
+        asked = rule.record if point.query == "recorded" else rule.expression
+        shifts = [(server, asked, -float(shift)) for shift in range(params.step_s)]  # no two alike in a row
+        times = spread(repeat(chart.draw, shifts, params.budget_s))
+        found = whole(chart, server, asked)
+        metrics = {
+            "query_p50_ms": times.p50,
+            "query_p95_ms": times.p95,
+            "rule_eval_ms": rule.evaluation_ms if point.query == "recorded" else 0.0,
+            "value_diff_pct": distance_pct(found, raw),
+            "true_diff_pct": distance_pct(found, truth),
+            "samples": samples,
+        }
+        ctx.record(point, metrics, {"query_p50_ms": times, "query_p95_ms": times})
 
 
 def recorded_expression(file: Path, record: str) -> str:
@@ -161,12 +176,10 @@ def evaluation_ms(server: Prometheus, params: Params) -> float:
 
 def whole(chart: Chart, server: Prometheus, expression: str) -> dict[tuple[str, float], float]:
     """(model, unix time) -> value, at moments of every phase between two evaluations of the rule."""
-    return {
-        (one.labels["model"], at): value
-        for shift in PHASES_S
-        for one in chart.draw(server, expression, -shift)
-        for at, value in one.samples
-    }
+    drawn = [one for shift in PHASES_S for one in chart.draw(server, expression, -shift)]
+    if any("model" not in one.labels for one in drawn):
+        raise UserError("must keep the label model: sum by (model) (…)", where=expression)
+    return {(one.labels["model"], at): value for one in drawn for at, value in one.samples}
 
 
 def true_rate(counters: Counters, model: str, at: float, window_s: float) -> float:
