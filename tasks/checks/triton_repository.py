@@ -5,7 +5,7 @@ A model that this machine cannot serve is named with the reason, not passed over
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from pydantic import Field
@@ -64,9 +64,13 @@ def serve(folder: Path, names: list[str], params: Params, work: Workspace) -> di
     store = work.scratch / "repository"
     source = Source(repository=folder.name, config="", tolerance=params.tolerance)
     models = {name: repository.lay(replaced(source, name), folder.parent, store) for name in names}
-    log = work.scratch / "triton.log"
-    with triton.serve(store, log) as server, closing(Client(server.grpc)) as client:
-        errors = {}
+    with ExitStack() as stack:
+        for name in names:
+            config = folder / name / CONFIG
+            shown = f"{folder.name}/{name}/{CONFIG}"
+            stack.enter_context(repository.refusals_named(config, shown, about=name))
+        server = stack.enter_context(triton.serve(store, work.scratch / "triton.log"))
+        client, errors = stack.enter_context(closing(Client(server.grpc))), {}
         for name, model in models.items():
             references = {v: repository.reference(onnx) for v, onnx in repository.onnx_files(store / name).items()}
             version = max(int(each) for each in client.server.get_model_metadata(name).versions)

@@ -168,15 +168,15 @@ def check(served: Served, tolerance: float, seed: int) -> float:
 
 
 @contextmanager
-def refusals_named(file: Path) -> Iterator[None]:
-    """A refusal of the server names the line of `file` that its message speaks of."""
+def refusals_named(file: Path, shown: str = "", about: str = "") -> Iterator[None]:
+    """A refusal of the server (with `about`: one that speaks of it) names the line of `file` that is to blame."""
     try:
         yield
     except UserError as error:
-        if error.where or not error.what.startswith("Triton refused"):
+        if error.where or not error.what.startswith("Triton refused") or about not in error.what:
             raise
         line = blamed(file.read_text(encoding="utf-8"), error.what)
-        raise UserError(error.what, where=f"{file.name}:{line}", remedy=error.remedy) from error
+        raise UserError(error.what, where=f"{shown or file.name}:{line}", remedy=error.remedy) from error
 
 
 def blamed(text: str, message: str) -> int:
