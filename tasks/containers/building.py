@@ -17,6 +17,11 @@ LARGEST = 1_000_000  # bytes of a file that still belongs into a build context h
 WRITTEN = (".md", ".html", ".png", ".yaml")  # what the runner itself puts into a day's folder
 STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP (\d+)/\d+\s*: (.*)$", flags=re.I | re.M)
 PARSED = re.compile(r"(?:parse error on line|parse error line|dockerfile:|line) ?(\d+)", flags=re.I)
+COLOURS, NOISE = re.compile(r"\x1b\[[0-9;]*m"), re.compile(r" *---> |Removing intermediate container ")
+ADVICE = re.compile(
+    r"deprecated|BuildKit is currently|^ *environment-variable|Install the buildx|docs\.docker\.com/go/buildx|^\[Warning\]",
+    flags=re.I,
+)
 REQUIREMENTS = "requirements.txt"
 
 
@@ -74,15 +79,14 @@ def build(
 
 def failure(out: str, err: str, file: Path) -> api.UserError:
     """The engine's own message, at the line of the instruction that it was working on."""
-    shown = [line for line in err.strip().splitlines() if "deprecated" not in line.lower() and line.strip()]
-    shown = [line for line in shown if not line.startswith(("Install the buildx", "            ", "[Warning]"))]
+    out, err = COLOURS.sub("", out), COLOURS.sub("", err)
+    shown = [line for line in err.splitlines() if line.strip() and not ADVICE.search(line)]
     said, steps = "\n".join(shown[-4:]), list(STEP.finditer(out))
     if parse := PARSED.search(said):
         return api.UserError(said, where=f"{file.name}:{parse[1]}")
     if not steps:
         return api.UserError(said, where=file.name)
-    before = [line for line in out[steps[-1].end() :].strip().splitlines() if not line.lstrip().startswith("--->")]
-    before = [line for line in before if not line.startswith("Removing intermediate")]
+    before = [line for line in out[steps[-1].end() :].strip().splitlines() if not NOISE.match(line)]
     what = "\n".join([*before[-4:], said])
     return api.UserError(what, where=f"{file.name}:{line_of(file, int(steps[-1][1]), steps[-1][2])}")
 
