@@ -14,8 +14,9 @@ JOB, PLACE = "model", "place"
 
 def newest(prometheus: Prometheus) -> float:
     """Unix time of the newest successful scrape of a replica; 0 when there is none."""
-    try:
-        series = prometheus.query(f'max(timestamp(up{{job="{JOB}"}} == 1))')
+    up = f'up{{job="{JOB}"}}'
+    try:  # the time of `up == 1` would be that of the query: only a plain selector has its sample's
+        series = prometheus.query(f"max(timestamp({up}) and {up} == 1)")
     except OSError:
         return 0.0  # it is not listening yet
     return series[0].samples[0][1] if series else 0.0
