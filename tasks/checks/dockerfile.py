@@ -47,11 +47,11 @@ def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
     if not any(words.upper().startswith("FROM ") for _, words in lines):
         return Verdict(False, f"{file.name} has no FROM, so it makes no image")
     folder = building.context(file.parent, work.scratch / "context")
-    wheels = packages.wheels(required, print) if (required := building.required(folder)) else None
+    wheels = packages.wheels(building.required(folder), print)
     with ExitStack() as stack:
         store = stack.enter_context(base_image.locked("store")) / "store"
         engine = stack.enter_context(engines.engine(needs(params).backend, work.scratch, store))
-        args = stack.enter_context(packages.serving(wheels)).build_args if wheels else {}
+        args = stack.enter_context(packages.serving(wheels)).build_args
         return tried(engine, folder, file, params, args)
 
 

@@ -19,7 +19,7 @@ STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP (\d+)/\d+\s*: (.*)$", flags=re.I | re
 PARSED = re.compile(r"(?:parse error on line|parse error line|dockerfile:|line) ?(\d+)", flags=re.I)
 COLOURS, NOISE = re.compile(r"\x1b\[[0-9;]*m"), re.compile(r" *---> |Removing intermediate container ")
 ADVICE = re.compile(
-    r"deprecated|BuildKit is currently|^ *environment-variable|Install the buildx|docs\.docker\.com/go/buildx|^\[Warning\]",
+    r"deprecated|BuildKit is currently|^ *environment-variable|install the buildx|docs\.docker\.com|^\[warning\]",
     flags=re.I,
 )
 REQUIREMENTS = "requirements.txt"

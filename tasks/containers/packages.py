@@ -37,17 +37,21 @@ FOREVER = "max-age=365000000, immutable"  # what PyPI says of its files: pip may
 
 @dataclass(frozen=True)
 class Packages:
-    """What a build is told."""
+    """What a build is told: the proxy, and whether pip is to take nothing but the wheels."""
 
     proxy: str
+    wheels: bool
 
     @property
     def build_args(self) -> dict[str, str]:
-        return {"http_proxy": self.proxy, "PIP_FIND_LINKS": WHEELS, "PIP_NO_INDEX": "1"}
+        pip = {"PIP_FIND_LINKS": WHEELS, "PIP_NO_INDEX": "1"} if self.wheels else {}
+        return {"http_proxy": self.proxy, **pip}
 
 
 def wheels(requirements: Sequence[str], say: Callable[[str], None], *, gpu: bool = False) -> Path:
     """A folder with the wheels of these requirements and all that they need, downloaded once by this machine's pip.
+
+    Empty without requirements: pip in the build is then left alone.
 
     Without a GPU the CPU build of torch is preferred where its index can be reached. Raises UserError with pip's words.
     """
@@ -55,11 +59,13 @@ def wheels(requirements: Sequence[str], say: Callable[[str], None], *, gpu: bool
     with base_image.locked(f"wheels-{recipe}") as home:
         folder = home / "wheels" / recipe
         if not folder.exists():
-            say(f"downloading the wheels of {', '.join(requirements)} (once)")
+            if requirements:
+                say(f"downloading the wheels of {', '.join(requirements)} (once)")
             folder.parent.mkdir(exist_ok=True)
             staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".wheels-"))
             try:
-                _download(requirements, staging, gpu)
+                if requirements:
+                    _download(requirements, staging, gpu)
                 staging.rename(folder)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
@@ -88,7 +94,7 @@ def serving(folder: Path) -> Iterator[Packages]:
     server = _Server(folder, kept)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield Packages(f"http://{LOOPBACK}:{server.server_port}")
+        yield Packages(f"http://{LOOPBACK}:{server.server_port}", any(folder.iterdir()))
     finally:
         server.shutdown()
         server.server_close()
