@@ -62,9 +62,11 @@ int current = -1;
 Address host_stack = 0;
 unsigned epoch = 0;
 bool tracing = false;
+bool watching = true;  // not while this file works: it shares inline functions (std::string's) with the watched program
 cudaError_t last_error = cudaSuccess;
 
 [[noreturn]] void fault(const std::string& what, Address pc) {
+    watching = false;
     const Fiber& f = fibers[size_t(std::max(current, 0))];
     std::fflush(stdout);
     std::fprintf(stderr, "CUDA_CPU_FAULT 0x%lx thread (%u,%u,%u) of block (%u,%u,%u) in %s: %s\n", pc, f.index.x, f.index.y,
@@ -104,8 +106,7 @@ void follow(Address address, size_t size, bool store, bool shared, Address pc) {
     requests[nth].push_back({current % 32, address});
 }
 
-void touch(Address address, size_t size, bool store, Address pc, bool counted = tracing) {
-    if (current < 0) return;  // host code
+void examine(Address address, size_t size, bool store, Address pc, bool counted) {
     Fiber& f = fibers[size_t(current)];
     Address stack = Address(f.stack.get());
     if (address >= stack && address < stack + kStack) return;
@@ -129,6 +130,13 @@ void touch(Address address, size_t size, bool store, Address pc, bool counted = 
         if (address % size && size <= 16) fault(access + "at a misaligned address", pc);
         if (counted) follow(address, size, store, false, pc);
     }
+}
+
+void touch(Address address, size_t size, bool store, Address pc, bool counted = tracing) {
+    if (current < 0 || !watching) return;  // host code
+    watching = false;
+    examine(address, size, store, pc, counted);
+    watching = true;
 }
 
 // A request of 8 or 16 bytes per lane goes out for half or a quarter of the warp at a time.
