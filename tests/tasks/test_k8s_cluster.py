@@ -189,22 +189,31 @@ def test_a_budget_refuses_the_second_eviction(kubectl: Any, tmp_path: Path) -> N
 def test_an_eviction_that_fails_otherwise_is_no_refusal(kubectl: Any, tmp_path: Path) -> None:
     kubectl.answers(
         ("get pods", items(pod("guarded-a", "Running"))),
-        ("get deployment/guarded", json.dumps({"status": {"availableReplicas": 1}})),
+        ("get deployment/guarded", json.dumps({"status": {"availableReplicas": 2}})),
         ("eviction", "Error from server (Forbidden): pods is forbidden: User cannot create resource pods/eviction"),
     )
     with pytest.raises(api.UserError, match="Forbidden"):
         measured(disruption, {}, [{"pdb": "none"}], tmp_path)
 
 
+ENDED = {
+    "reason": "OOMKilled",
+    "exitCode": 137,
+    "startedAt": "2026-11-22T21:34:25Z",
+    "finishedAt": "2026-11-22T21:34:27Z",
+}
+SAID = ("logs oom-0", "adj 979\nstart 1795383265.245176858")
+
+
+def container(**state: Any) -> str:
+    return json.dumps({"status": {"containerStatuses": [{"state": state}]}})
+
+
 def test_the_api_server_refuses_the_first_pair_and_the_limit_alone_runs(kubectl: Any, tmp_path: Path) -> None:
-    ended = {"reason": "OOMKilled", "exitCode": 137, "startedAt": "2026-11-22T21:34:25Z",
-             "finishedAt": "2026-11-22T21:34:27Z"}  # fmt: skip
-    waiting = {"state": {"waiting": {"reason": "ContainerCreating"}}}
-    states = [waiting, {"state": {"terminated": ended}}]
     kubectl.answers(
         ("apply", [INVALID, "pod/oom-0 created"]),
-        ("get pod/oom-0", [json.dumps({"status": {"containerStatuses": [state]}}) for state in states]),
-        ("logs oom-0", "adj 979\nstart 1795383265.245176858"),
+        ("get pod/oom-0", [container(waiting={"reason": "ContainerCreating"}), container(terminated=ENDED)]),
+        SAID,
     )
     (row,) = measured(memory, {}, [{"requests_limits": "1Gi/512Mi"}], tmp_path)
     assert row["metrics"] == {
@@ -218,7 +227,8 @@ def test_the_api_server_refuses_the_first_pair_and_the_limit_alone_runs(kubectl:
 
 
 def test_a_server_error_is_not_taken_for_a_refusal(kubectl: Any, tmp_path: Path) -> None:
-    kubectl.answers(("apply", "Error from server (Forbidden): pods is forbidden"))
+    forbidden = "Error from server (Forbidden): pods is forbidden"
+    kubectl.answers(("apply", [forbidden, "pod/oom-0 created"]), ("get pod/oom-0", container(terminated=ENDED)), SAID)
     with pytest.raises(api.UserError, match="Forbidden"):
         measured(memory, {}, [{"requests_limits": "512Mi/1Gi"}], tmp_path)
 
