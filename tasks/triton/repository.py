@@ -181,10 +181,14 @@ def refusals_named(file: Path, shown: str = "", about: str = "") -> Iterator[Non
 
 def blamed(text: str, message: str) -> int:
     """The line of a configuration that shares most words with the message; a word that is on few lines weighs more."""
-    said = set(words(message))
+    own = re.search(r'(?m)^\s*name\s*:\s*"(.+?)"', text)
+    said = set(words(message.replace(own[1], " ") if own else message))  # every message names the model
     lines = [set(words(line.partition("#")[0])) for line in text.splitlines()]
-    shared = [sum(1 / sum(word in other for other in lines) for word in line & said) for line in lines]
-    return shared.index(max(shared)) + 1 if any(shared) else 1
+
+    def closeness(line: set[str]) -> tuple[float, int]:
+        return sum(1 / sum(word in other for other in lines) for word in line & said), len(line & said)
+
+    return max(range(len(lines)), key=lambda number: closeness(lines[number])) + 1
 
 
 def words(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Day 5's kinds on a real Triton: the learner's repository, configuration and client are what is served and measured."""
+"""Day 5's kinds on a real Triton: the learner's repository, configuration and client are what is measured."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_client_that_names_no_version_may_only_get_one_that_is_in_service() ->
 @pytest.mark.slow
 def test_a_release_and_its_roll_back_lose_no_answer_and_refuse_a_broken_version(run_kind: RunKind) -> None:
     points = [{"phase": phase} for phase in ("v1", "v1+v2", "v2", "rollback_v1")]
-    rows, _ = run_kind("triton_rollout", {"hold_s": 0.6, "canary_pct": 30}, points, FILES)
+    rows, _ = run_kind("triton_rollout", {"hold_s": 0.4, "canary_pct": 30}, points, FILES)
     found = {row["point"]["phase"]: row["metrics"] for row in rows}
     assert [one["error_rate_pct"] for one in found.values()] == [0] * 4
     assert [one["broken_refused"] for one in found.values()] == [1] * 4
