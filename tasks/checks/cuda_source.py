@@ -41,7 +41,7 @@ class Params(api.Params):
 
 
 def needs(params: Params) -> api.Needs:
-    return api.Needs("nvcc", environment="cuda", binaries=emulate.BINARIES, memory_gb=1)
+    return api.Needs(backend="nvcc", environment="cuda", binaries=emulate.BINARIES, memory_gb=1)
 
 
 def check(file: Path, params: Params, work: api.Workspace) -> api.Verdict:

@@ -22,8 +22,8 @@ def native(source: Source, params: Params, axes: Mapping[str, Value]) -> dict[st
         metrics["sectors_per_warp"] = (found["load_sectors"] + found["store_sectors"]) / requests
         metrics["load_efficiency_pct"] = found["load_efficiency_pct"]
     if "banks" in params.measures:
-        found = ncu.profile(program, arguments, kernel, ("shared_wavefronts", "shared_requests"))
-        metrics["bank_conflict_degree"] = found["shared_wavefronts"] / found["shared_requests"]
+        found = ncu.profile(program, arguments, kernel, ("shared_wavefronts", "shared_loads", "shared_stores"))
+        metrics["bank_conflict_degree"] = found["shared_wavefronts"] / (found["shared_loads"] + found["shared_stores"])
     if "memcheck" in params.measures:
         report = sanitizer.check(program, arguments)
         metrics |= faults(report.errors, report.thread[0] if report.thread else None)

@@ -19,21 +19,21 @@ def needs(params: points.Params) -> Sequence[api.Needs]:
     tools = tuple(sorted({TOOLS[one] for one in params.measures if one in TOOLS}))
     found = [api.Needs(backend="CUDA", environment=ENVIRONMENT, binaries=("g++", *tools), gpus=1, memory_gb=4)]
     if params.stand_in == "ptxas":
-        found.append(static_needs())
+        found.append(stand_in(PTXAS, ("g++",)))
     elif params.stand_in == "trace":
         compiler = ("g++",) if "resources" in params.measures else ()
-        found.append(api.Needs(SIMULATOR, "CUDA", ENVIRONMENT, compiler, memory_gb=1, unmeasured=tuple(points.TIMED)))
+        found.append(stand_in(SIMULATOR, compiler))
     elif params.stand_in == "emulate":
-        unmeasured = tuple(points.TIMED)
-        found.append(
-            api.Needs(emulated.BACKEND, "CUDA", ENVIRONMENT, emulate.BINARIES, memory_gb=1, unmeasured=unmeasured)
-        )
+        found.append(stand_in(emulated.BACKEND, emulate.BINARIES))
     return found
 
 
-def static_needs() -> api.Needs:
-    """The compiler without a GPU: resources, no times."""
-    return api.Needs(PTXAS, "CUDA", ENVIRONMENT, binaries=("g++",), memory_gb=1, unmeasured=tuple(points.TIMED))
+def stand_in(backend: str, binaries: tuple[str, ...]) -> api.Needs:
+    """What runs without a GPU: counts and resources, no times."""
+    return api.Needs(
+        backend=backend, stand_in_for="CUDA", environment=ENVIRONMENT, binaries=binaries, memory_gb=1,
+        unmeasured=tuple(points.TIMED),
+    )  # fmt: skip
 
 
 def run(params: points.Params, ctx: api.Context) -> None:

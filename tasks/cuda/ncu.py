@@ -24,7 +24,8 @@ NAMES = {
     "store_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_st.sum",
     "load_efficiency_pct": "smsp__sass_average_data_bytes_per_sector_mem_global_op_ld.pct",
     "shared_wavefronts": "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum",
-    "shared_requests": "smsp__inst_executed_op_shared.sum",
+    "shared_loads": "smsp__inst_executed_op_shared_ld.sum",
+    "shared_stores": "smsp__inst_executed_op_shared_st.sum",
     "dram_bytes": "dram__bytes.sum",
 }
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from tasks import api
-from tasks.cuda import kernel, ncu, points, resources
+from tasks.cuda import ncu, points, resources
 from tasks.cuda.points import Value
 from tasks.cuda.source import Source
 
@@ -21,10 +20,14 @@ ASKED = ("achieved_occupancy_pct", "registers_per_thread", "sm_throughput_pct", 
 
 
 def needs(params: points.Params) -> Sequence[api.Needs]:
-    native = api.Needs("Nsight Compute", environment="cuda", binaries=("g++", "ncu"), gpus=1, memory_gb=4)
+    native = api.Needs(backend="Nsight Compute", environment="cuda", binaries=("g++", "ncu"), gpus=1, memory_gb=4)
     if params.stand_in != "ptxas":
         return [native]
-    return [native, replace(kernel.static_needs(), stand_in_for="Nsight Compute", unmeasured=tuple(PROFILED))]
+    static = api.Needs(
+        backend="ptxas and SASS report", stand_in_for="Nsight Compute", environment="cuda", binaries=("g++",),
+        memory_gb=1, unmeasured=tuple(PROFILED),
+    )  # fmt: skip
+    return [native, static]
 
 
 def run(params: points.Params, ctx: api.Context) -> None:

@@ -56,5 +56,5 @@ def refuse_to_overfill(params: Params, axes: Mapping[str, Value]) -> None:
     if float(axes.get("footprint_of_vram", 0)) > BEYOND and not params.own_gpu:
         raise UserError(
             f"{axes['footprint_of_vram']} times the GPU's memory can hang a GPU that others use too",
-            remedy="on a GPU of your own set params.own_gpu to true in the day's stanza",
+            remedy="on a GPU of your own: run … plan.days.DAY.experiments.ID.params.own_gpu=true",
         )
