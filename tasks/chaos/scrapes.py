@@ -10,13 +10,14 @@ from itertools import pairwise
 from tasks.services.prometheus import Prometheus
 
 JOB, PLACE = "model", "place"
+# the time of `up == 1` would be that of the query: only a plain selector has its sample's
+NEWEST = f'max(timestamp(up{{job="{JOB}"}}) and up{{job="{JOB}"}} == 1)'
 
 
 def newest(prometheus: Prometheus) -> float:
     """Unix time of the newest successful scrape of a replica; 0 when there is none."""
-    up = f'up{{job="{JOB}"}}'
-    try:  # the time of `up == 1` would be that of the query: only a plain selector has its sample's
-        series = prometheus.query(f"max(timestamp({up}) and {up} == 1)")
+    try:
+        series = prometheus.query(NEWEST)
     except OSError:
         return 0.0  # it is not listening yet
     return series[0].samples[0][1] if series else 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,17 @@ def test_alert_rules_that_prometheus_refuses_are_said_in_its_words(run_kind: Run
     broken = {"alerts.yaml": "groups: [{name: a, rules: [{alert: B, expr: 'sum('}]}]"}
     with pytest.raises(AssertionError, match="could not parse expression"):
         run_kind("chaos_kill", {"repeats": 1}, [{"target": "pod"}], day_files=broken, backend="supervised processes")
+
+
+def test_the_newest_scrape_is_the_samples_time_not_that_of_the_question(tmp_path: Path) -> None:
+    """Five minutes in, the last scrape was at 15 s: a Prometheus that answers has not therefore scraped."""
+    series = [{"series": 'up{job="model",place="a"}', "values": "1 1"}]
+    asked = {"expr": scrapes.NEWEST, "eval_time": "4m", "exp_samples": [{"labels": "{}", "value": 15}]}
+    test = {"tests": [{"interval": "15s", "input_series": series, "promql_expr_test": [asked]}]}
+    (tmp_path / "test.yaml").write_text(json.dumps(test), encoding="utf-8")
+    argv = ["promtool", "test", "rules", str(tmp_path / "test.yaml")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 class Told(Prometheus):
