@@ -98,7 +98,7 @@ class Run:
 def measure(point: Point, params: Params, ctx: api.Context, file: Path, subject: Subject) -> Run:
     """The script once at one point. UserError when it does not do what it was asked or is wrong."""
     account = execute(point, params, ctx, file, subject.pictures)
-    session = trusted(account, point, params)
+    session = trusted(account, point, params, ctx)
     error = images.agree(*compared(session, subject.model), tolerance(ctx), params.script)
     named = witness.predictions(account.stdout, len(subject.fed), params.script)
     if error < TOLERANCE and (named != subject.right).any():
@@ -130,13 +130,15 @@ def execute(point: Point, params: Params, ctx: api.Context, file: Path, pictures
     return account
 
 
-def trusted(account: witness.Account, point: Point, params: Params) -> witness.Session:
+def trusted(account: witness.Account, point: Point, params: Params, ctx: api.Context) -> witness.Session:
     """The session that did the work; UserError when it was not made or run as asked."""
     if not account.sessions:
         raise api.UserError("it opened no session of ONNX Runtime", where=params.script)
     session = max(account.sessions, key=lambda one: len(one.runs))
     if session.level != point.opt_level:
         raise api.UserError(f"its session ran at {session.level}, not at {point.opt_level}", where=params.script)
+    if ctx.backend == CUDA and session.providers[0] != "CUDAExecutionProvider":  # ONNX Runtime falls back by itself
+        raise api.UserError(f"its session fell back to {session.providers[0]}", where=params.script)
     size = point.batch or params.batch
     whole = sum(batch == size for batch, _ in session.runs)
     if whole < WARM_UP + timing.MINIMUM:
