@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from runner import environments
 from tasks import api
 from tasks.api import UserError
 from tasks.cuda import bottleneck, device, emulate, gemm_curve, host, plan_text, program, toolchain
@@ -18,6 +21,15 @@ WEEK = ROOT / "plans/week02"
 SMALL = ["--m", "67", "--n", "70", "--k", "33", "--repeats", "1", "--warmup", "0"]
 H100 = device.Gpu("H100", 1_980_000, 132, 2_619_000, 5120, 50 << 20, 9, 0, 80 << 30)
 RunKind = Callable[..., tuple[list[dict[str, Any]], Path]]
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nvcc and its headers for what runs in the tests' own process: those of the environment cuda if need be."""
+    if not shutil.which("nvcc"):
+        python = environments.provision(ROOT, "cuda", "managed", print)
+        [folder] = python.parents[1].glob("lib/python*/site-packages/nvidia/cu*/bin")
+        monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{folder}")
 
 
 def stanza(day: str, experiment: str) -> dict[str, Any]:
@@ -44,6 +56,7 @@ def broken(tmp_path: Path, source: str, *changes: tuple[str, str]) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
 def test_the_fast_kernel_is_right_where_nothing_fits_and_meets_no_bank_conflict(tmp_path: Path) -> None:
     for shape in (SMALL, ["--m", "130", "--n", "132", "--k", "20", *SMALL[-4:]]):
         found = emulate.emulate(WEEK / "day11/sgemm_fast.cu", tmp_path, shape, trace=True)
@@ -54,6 +67,7 @@ def test_the_fast_kernel_is_right_where_nothing_fits_and_meets_no_bank_conflict(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(
     ("variant", "old", "new", "says"),
     [
@@ -72,6 +86,7 @@ def test_a_mistake_in_a_kernel_is_found_without_a_gpu(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
 def test_an_access_past_the_end_names_thread_and_line(tmp_path: Path) -> None:
     guard = "if (row < s.m && col < s.n) c[size_t(row) * s.n + col] = sum[y][x];"
     file = broken(tmp_path, "mmul_gpu_tiled.cu", (guard, "c[size_t(row) * s.n + col] = sum[y][x];"))
