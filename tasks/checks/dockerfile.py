@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import ExitStack
+from inspect import getsource
 from pathlib import Path
 
 from pydantic import Field
@@ -16,12 +17,12 @@ from pydantic import Field
 from tasks import api
 from tasks.api import Verdict
 from tasks.containers import building, packages
+from tasks.containers.programs import inside as program
 from tasks.services import base_image
 from tasks.services import engine as engines
 
 IMAGE = "localhost/infra90-check"
 KEPT = 3  # images in the store: what belongs to older ones goes
-PROGRAM = Path(__file__).parents[1] / "containers" / "programs" / "inside.py"
 PYTHON = 'exec "$(command -v python || command -v python3)" -c "$@"'
 
 
@@ -70,8 +71,7 @@ def tried(engine: engines.Engine, folder: Path, file: Path, params: Params, args
 def inside(engine: engines.Engine, built: building.Built, params: Params) -> Verdict:
     """Run our program in a container of the image, without a network."""
     wanted = json.dumps({"imports": params.imports, "tools": params.tools})
-    program = PROGRAM.read_text(encoding="utf-8")
-    words = ["--entrypoint", "sh", built.tag, "-c", PYTHON, "sh", program, wanted]
+    words = ["--entrypoint", "sh", built.tag, "-c", PYTHON, "sh", getsource(program), wanted]
     done = engine.run("run", "--rm", "--network=none", *words, limit_s=120)
     try:
         found = json.loads(done.stdout.splitlines()[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
+from tasks.containers.programs import press, train
 from tasks.services import base_image
 from tasks.services import engine as engines
 
@@ -30,7 +32,6 @@ METRICS = {
     "oom_kills": "kills for memory that the container's control group counted",
     "forks_refused": "forks that its control group refused",
 }
-PROGRAMS = Path(__file__).parent / "programs"
 LOGS = "/var/log/train"
 TMPFS = ("--tmpfs", f"{LOGS}:size=16m", "--tmpfs", "/tmp:size=16m")
 # The shell survives what happens to the program and reads, with builtins alone, what the kernel counted.
@@ -94,7 +95,7 @@ def mounts(rootfs: str, logs: Path) -> tuple[str, ...]:
 
 def trained(point: Point, engine: engines.Engine, image: str, ctx: api.Context) -> None:
     logs = ctx.scratch / uuid.uuid4().hex[:8] / "logs"
-    program = (PROGRAMS / "train.py").read_text(encoding="utf-8")
+    program = inspect.getsource(train)
     with container(engine, *mounts(point.rootfs, logs), image, "python3", "-c", program) as (name, done):
         try:
             said = json.loads(done.stdout.splitlines()[-1])
@@ -115,7 +116,7 @@ def surviving(engine: engines.Engine, name: str, target: Path) -> int:
 def pressed(point: Point, engine: engines.Engine, image: str, ctx: api.Context) -> None:
     what, _, most = point.limit.partition(":")
     options = ("--memory", most, "--memory-swap", most) if what == "memory" else ("--pids-limit", most)
-    program = (PROGRAMS / "press.py").read_text(encoding="utf-8")
+    program = inspect.getsource(press)
     with container(engine, *options, image, "sh", "-c", AROUND, "sh", program, what) as (name, done):
         [state] = json.loads(engine.ask("inspect", "--format", "[{{json .State}}]", name))
     (ctx.out / f"{what}.txt").write_text(tail(done), encoding="utf-8")

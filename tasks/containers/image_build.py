@@ -79,14 +79,19 @@ def needs(params: Params) -> list[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    with bench(params, ctx) as made:
-        for point in ctx.points:
-            variant = params.variants[point.variant]
-            if variant.channel and not base_image.answers(variant.channel):
-                reason = f"{variant.channel} does not answer from this machine"
-                ctx.blocked(point, reason, f"build where https://{variant.channel} can be reached")
-                continue
-            measure(point, variant, params, made, ctx)
+    if points := [point for point in ctx.points if reachable(point, params, ctx)]:
+        with bench(params, ctx) as made:
+            for point in points:
+                measure(point, params.variants[point.variant], params, made, ctx)
+
+
+def reachable(point: Point, params: Params, ctx: api.Context) -> bool:
+    """Whether what the variant is built from can be reached; if not, the point is said to be blocked."""
+    channel = params.variants[point.variant].channel
+    if not channel or base_image.answers(channel):
+        return True
+    ctx.blocked(point, f"{channel} does not answer from this machine", f"build where https://{channel} can be reached")
+    return False
 
 
 @contextmanager

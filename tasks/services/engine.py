@@ -99,7 +99,7 @@ def _own(scratch: Path, store: Path | None) -> Iterator[Engine]:
     argv = [
         "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--",
         "dockerd", "--host", address, "--data-root", str(data), "--exec-root", f"{run}/exec", "--pidfile", f"{run}/pid",
-        "--bridge=none", "--iptables=false", "--ip6tables=false", "--cgroup-parent", f"{CGROUP}-{os.getpid()}",
+        "--bridge=none", "--iptables=false", "--ip6tables=false", "--cgroup-parent", f"/{CGROUP}-{os.getpid()}",
     ]  # fmt: skip
 
     def ready() -> bool:
