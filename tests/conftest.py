@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_kubectl import Kubectl, installed
 
 from runner import cli, environments, execute, settings
 from tasks.api import read_rows
@@ -73,6 +74,14 @@ def run_check(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return checked(check, file, params or {}, records, tmp_path)
 
     return call
+
+
+@pytest.fixture
+def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
+    """A kubectl first on PATH that answers from a table: see `fake_kubectl`."""
+    fake, folder = installed(tmp_path / "kubectl")
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    return fake
 
 
 def checked(check: str, file: Path, params: Mapping[str, Any], records: Sequence[Path], folder: Path) -> dict[str, Any]:

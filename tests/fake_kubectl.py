@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 KUBECTL = """#!{python}
 import http.server, json, pathlib, sys
@@ -67,15 +64,12 @@ class Kubectl:
         return [json.loads(line) for line in (self.home / "asked").read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.fixture
-def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
-    home = tmp_path / "kubectl"
-    home.mkdir()
+def installed(home: Path) -> tuple[Kubectl, Path]:
+    """The fake and the folder to put in front of PATH."""
     script = home / "bin" / "kubectl"
-    script.parent.mkdir()
+    script.parent.mkdir(parents=True)
     script.write_text(KUBECTL.format(python=sys.executable, home=str(home)), encoding="utf-8")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(script.parent), prepend=os.pathsep)
     fake = Kubectl(home)
     fake.answers()
-    return fake
+    return fake, script.parent
