@@ -22,6 +22,7 @@ from tasks.api import Needs
 PACKAGES = {
     "amtool": "prometheus-alertmanager",
     "debootstrap": "debootstrap",
+    "docker": "docker.io",
     "dockerd": "docker.io",
     "g++": "g++",
     "hey": "hey",
