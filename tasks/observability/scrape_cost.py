@@ -25,6 +25,7 @@ METRICS = {
     "series_count": "time series in the head of the TSDB",
 }
 WAVE, JOB = "wave_value", "service"
+EDGE_S = 2.0  # the window begins this long after the slowest server's scrape, so that none falls on its edge
 CHART_STEP_S = 1.0  # the resolution of the drawn chart
 SAMPLES = "prometheus_tsdb_head_samples_appended_total"
 
@@ -71,6 +72,7 @@ def run(params: Params, ctx: Context) -> None:
             servers[point] = stack.enter_context(prometheus.configured(placed, folder))
         for server in servers.values():
             prometheus.await_targets(server, 1, timeout_s=20)  # the first scrape makes every series: not counted
+        time.sleep(EDGE_S)
         before = {point: reading(server) for point, server in servers.items()}
         start = time.time()
         ctx.say(f"{len(servers)} servers scrape {params.series} series for {params.window_s:g} s")
