@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rehearsal_stage import ROOT, Stage
 
+from tasks import api
 from tasks.api import UserError
 from tasks.catalog import KINDS
 from tasks.engines import profile
+from tasks.onnx import session, witness
 
 CHECKS = ROOT / "tests/checks"
 INFER = ROOT / "plans/week01/day03/onnx_infer.py"
@@ -52,6 +55,16 @@ def test_a_profile_that_makes_no_sense_is_refused_by_name(text: str) -> None:
     with pytest.raises(UserError, match="is not 'min:A opt:B max:C'") as told:
         profile.parse(text)
     assert text in str(told.value)
+
+
+def test_a_session_that_fell_back_to_the_cpu_is_not_taken_for_cuda(tmp_path: Path) -> None:
+    fell_back = witness.Session("all", 1, ["CPUExecutionProvider"], 1.0, [(1, 0.1)] * 100)
+    account = witness.Account(0, "", "", [fell_back], 1.0)
+    params, point = session.Params(provider="cuda"), session.Point(opt_level="all")
+    work = api.Context(day=tmp_path, scratch=tmp_path, settings={}, backend=session.CUDA)
+    with pytest.raises(UserError, match="fell back to CPUExecutionProvider"):
+        session.trusted(account, point, params, work)
+    assert session.trusted(account, point, params, replace(work, backend=session.CPU)) is fell_back
 
 
 @pytest.mark.slow
