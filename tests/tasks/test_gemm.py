@@ -69,6 +69,22 @@ def test_the_fast_kernel_is_right_where_nothing_fits_and_meets_no_bank_conflict(
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(
+    ("source", "arguments"),
+    [
+        ("day10/wmma_gemm.cu", ["--variant", "wmma", *SMALL]),
+        ("day11/half_accumulate.cu", ["--variant", "fp16", *SMALL]),
+        ("day10/branch_forms.cu", ["--variant", "selp", "--n", "1000", *SMALL[-4:]]),
+    ],
+)
+def test_what_is_blocked_here_is_still_computed_rightly(tmp_path: Path, source: str, arguments: list[str]) -> None:
+    [line] = emulate.emulate(WEEK / source, tmp_path, arguments).lines
+    assert line["correct"]
+    assert line["variant"] == arguments[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize(
     ("variant", "old", "new", "says"),
     [
         ("tiled", "        __syncthreads();  // the tiles are there\n", "", "no barrier between"),
