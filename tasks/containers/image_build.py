@@ -128,7 +128,8 @@ def measure(point: Point, variant: Variant, params: Params, made: Bench, ctx: ap
         metrics["cold_start_s"] = spread["cold_start_s"].p50
     if params.picture and params.pictured == point.variant:
         picture(made.engine, tag, params.picture, ctx)
-    building.remove(made.engine, *done)
+    if not made.engine.own:  # our own goes with all that is in it
+        building.remove(made.engine, *done)
     ctx.record(point, metrics, spread)
 
 
