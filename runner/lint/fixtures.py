@@ -1,8 +1,8 @@
 """Every checker passes its good fixtures and fails its bad ones, with the words that the fixture expects.
 
-tests/checks/<name>/{good,bad}/<case>/case.yaml: {file, params, says, records, base}. From the project's root, `records`
-is a week's folder with the records that the check may read, `base` a folder over which the case's own files are laid:
-a bad case then holds only what is wrong in it.
+tests/checks/<name>/{good,bad}/<case>/case.yaml: {file, params, says, records, base, without}. From the project's root,
+`records` is a week's folder with the records that the check may read, `base` a folder over which the case's own files
+are laid, `without` what is taken out of that: a bad case then holds only what is wrong in it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ def laid(case: Path, said: Mapping[str, Any], root: Path, place: Path) -> Path:
     """The case's files in `place`, over those of its base."""
     if "base" in said:
         shutil.copytree(root / said["base"], place, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in said.get("without", []):
+        target = place / name
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
     return Path(shutil.copytree(case, place, dirs_exist_ok=True))
 
 

@@ -45,7 +45,8 @@ def main() -> int:
             log = stack.enter_context((run / f"{part.__name__}.log").open("wb"))
             children[part.__name__] = subprocess.Popen(argv, env={**os.environ, **env}, stdout=log, stderr=log)
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-        wait(children, run, f"{urls['http']}/v2/health/ready", f"{urls['gateway']}/healthz", f"{urls['prometheus']}/-/ready")
+        health = ("http", "/v2/health/ready"), ("gateway", "/healthz"), ("prometheus", "/-/ready")
+        wait(children, run, *(urls[part] + path for part, path in health))
         print(json.dumps({**urls, "pids": [child.pid for child in children.values()]}), flush=True)
         if options.check:
             return int(smoke.ask(urls["gateway"]) != 7)

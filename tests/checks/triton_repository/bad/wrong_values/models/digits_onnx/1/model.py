@@ -1,4 +1,4 @@
-"""Serves the model.onnx beside it in ONNX Runtime; Triton's Python backend starts one process of this for each instance."""
+"""Serves the model.onnx beside it in ONNX Runtime; Triton starts one process of this for each instance."""
 
 import json
 from pathlib import Path
