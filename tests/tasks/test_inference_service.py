@@ -8,28 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from runner.lint import fixtures
 from tasks.traffic import ramp
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "ai-infra-inference-service"
 DAY = ROOT / "plans" / "week01" / "day07"
-NAMES = ("inference_service", "readme_commands", "service_folder")
-CASES = sorted(case.parent for name in NAMES for case in (ROOT / "tests" / "checks" / name).glob("*/*/case.yaml"))
 FILES = {str(path.relative_to(DAY)): path for path in (DAY / SERVICE).rglob("*") if path.is_file()}
 RunKind = Callable[..., tuple[list[dict[str, Any]], Path]]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "/".join(case.parts[-3:]))
-def test_fixture(case: Path, tmp_path: Path, run_check: Callable[..., dict[str, Any]]) -> None:
-    said = yaml.safe_load((case / "case.yaml").read_text(encoding="utf-8"))
-    place = fixtures.laid(case, said, ROOT, tmp_path / "day")
-    found = run_check(case.parts[-3], place / said["file"], said.get("params", {}))
-    assert found["ok"] == (case.parts[-2] == "good"), found["message"]
-    assert said.get("says", "") in found["message"]
 
 
 @pytest.mark.slow
