@@ -49,7 +49,7 @@ class Needs:
     cluster: bool = False  # a reachable Kubernetes cluster
     memory_gb: float = 0.5
     settings: tuple[str, ...] = ()  # groups of conf/ that the measurement depends on ("model", "machine")
-    unmeasured: tuple[str, ...] = ()  # metrics of the experiment that this backend has no way to measure
+    unmeasured: tuple[str, ...] = ()  # metrics that this backend cannot measure, or not at every point
 
     @property
     def tier(self) -> str:

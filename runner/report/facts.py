@@ -103,10 +103,10 @@ def claims(shown: Sequence[Shown], verdict: str) -> list[dict[str, Any]]:
 
 
 def next_steps(shown: Sequence[Shown]) -> list[dict[str, Any]]:
-    """What would unblock what is blocked: each remedy once, with the experiments that wait for it."""
+    """What would unblock what is blocked, also single points: each remedy once, with the experiments that wait."""
     waiting: dict[str, list[str]] = {}
     for each in shown:
-        if each.record and each.record["status"] == "blocked":
+        if each.record and each.record["remedy"]:
             waiting.setdefault(each.record["remedy"], []).append(stored.name(each.record))
     return [{"remedy": remedy, "experiments": names} for remedy, names in waiting.items()]
 

@@ -90,7 +90,8 @@ def reachable(point: Point, params: Params, ctx: api.Context) -> bool:
     channel = params.variants[point.variant].channel
     if not channel or base_image.answers(channel):
         return True
-    ctx.blocked(point, f"{channel} does not answer from this machine", f"build where https://{channel} can be reached")
+    remedy = f"make https://{channel} reachable and run it with force=true"
+    ctx.blocked(point, f"{channel} does not answer from this machine", remedy)
     return False
 
 
