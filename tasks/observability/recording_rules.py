@@ -72,7 +72,8 @@ class Chart:
 
 
 def needs(params: Params) -> Sequence[Needs]:
-    return [Needs("Prometheus", binaries=("prometheus", "promtool"), modules=("prometheus_client",), unmeasured=("rule_eval_ms",))]
+    tools = ("prometheus", "promtool")
+    return [Needs("Prometheus", binaries=tools, modules=("prometheus_client",), unmeasured=("rule_eval_ms",))]
 
 
 def run(params: Params, ctx: Context) -> None:
