@@ -72,6 +72,11 @@ from tasks.onnx import export as onnx_export
 from tasks.onnx import folding as onnx_folding
 from tasks.onnx import infer as onnx_infer
 from tasks.onnx import session as onnx_session
+from tasks.plugins import cache as plugin_cache
+from tasks.plugins import instances as plugin_instances
+from tasks.plugins import latency as plugin_latency
+from tasks.plugins import roundtrip as plugin_roundtrip
+from tasks.plugins import shapes as plugin_shapes
 from tasks.traffic import cache_proxy, soak
 from tasks.traffic import canary as traffic_canary
 from tasks.traffic import cost as load_cost
@@ -126,6 +131,11 @@ KINDS: dict[str, Kind] = {
     "onnx_folding": onnx_folding,
     "onnx_infer": onnx_infer,
     "onnx_session": onnx_session,
+    "plugin_cache": plugin_cache,
+    "plugin_instances": plugin_instances,
+    "plugin_latency": plugin_latency,
+    "plugin_roundtrip": plugin_roundtrip,
+    "plugin_shapes": plugin_shapes,
     "recording_rules": recording_rules,
     "rehearsal": rehearsal,
     "scrape_cost": scrape_cost,
