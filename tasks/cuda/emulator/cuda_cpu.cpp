@@ -347,6 +347,8 @@ ACCESS(1) ACCESS(2) ACCESS(4) ACCESS(8) ACCESS(16)
 void __asan_loadN_noabort(Address at, size_t size) { touch(at, size, false, Address(__builtin_return_address(0))); }
 void __asan_storeN_noabort(Address at, size_t size) { touch(at, size, true, Address(__builtin_return_address(0))); }
 void __asan_handle_no_return() {}
+void __asan_before_dynamic_init(const char*) {}  // a file with global objects: their order is not what is watched here
+void __asan_after_dynamic_init() {}
 
 // ---- the part of CUDA's runtime that teaching programs call
 cudaError_t cudaMalloc(void** to, size_t size) {
