@@ -23,14 +23,26 @@ def due(proof: Proof, root: Path) -> bool:
     """Whether there is something to check: the file is there, or the experiment that makes it has passed."""
     if _target(proof, root).exists() or proof.deliverable.made_by == "reference":
         return True
-    maker = store.experiment_dir(root, proof.day.week, proof.day.id, proof.deliverable.made_by)
-    return bool((store.read_json(maker / "record.json") or {}).get("status") == "passed")
+    return _maker(proof, root).get("status") in ("passed", "blocked")
+
+
+def _maker(proof: Proof, root: Path) -> dict[str, Any]:
+    """The record of the experiment that makes the deliverable; empty when there is none."""
+    folder = store.experiment_dir(root, proof.day.week, proof.day.id, proof.deliverable.made_by)
+    return store.read_json(folder / "record.json") or {}
 
 
 def gaps(proof: Proof, machine: Machine, request: Request) -> list[Lack]:
-    """What the checks need and this machine has not; the environments must have been made."""
+    """What the checks need and this machine has not, or what blocks the experiment that makes the deliverable.
+
+    The environments must have been made.
+    """
     wanted = (check.needs(params) for _, check, params in proof.checks)
-    return [lack for needs in wanted for lack in _lacks(needs, machine, request)]
+    found = [lack for needs in wanted for lack in _lacks(needs, machine, request)]
+    maker = _maker(proof, request.root)
+    if not found and maker.get("status") == "blocked" and not _target(proof, request.root).exists():
+        return [Lack(maker["reason"], maker["remedy"])]
+    return found
 
 
 def _lacks(needs: Needs, machine: Machine, request: Request) -> Iterator[Lack]:

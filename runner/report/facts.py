@@ -103,12 +103,13 @@ def claims(shown: Sequence[Shown], verdict: str) -> list[dict[str, Any]]:
 
 
 def next_steps(shown: Sequence[Shown]) -> list[dict[str, Any]]:
-    """What would unblock what is blocked, also single points: each remedy once, with the experiments that wait."""
-    waiting: dict[str, list[str]] = {}
+    """What would unblock what is blocked, also single points: each lack once, with the experiments that wait."""
+    waiting: dict[tuple[str, str], list[str]] = {}
     for each in shown:
         if each.record and each.record["remedy"]:
-            waiting.setdefault(each.record["remedy"], []).append(stored.name(each.record))
-    return [{"remedy": remedy, "experiments": names} for remedy, names in waiting.items()]
+            lack = (each.record["reason"], each.record["remedy"])
+            waiting.setdefault(lack, []).append(stored.name(each.record))
+    return [{"reason": reason, "remedy": remedy, "experiments": names} for (reason, remedy), names in waiting.items()]
 
 
 def machines(records: Sequence[Record]) -> list[Record]:

@@ -58,7 +58,7 @@ def week_context(count: int, days: Sequence[Day], records: Sequence[Record], des
     by_day = [day_context(day, records, lang) for day in days]
     shown = [each for day in by_day for each in day["shown"]]
     measured = [each.record for each in shown if each.record]
-    first, last = (re.sub(r"\D", "", day.id) for day in (days[0], days[-1]))
+    first, last = (stored.number_of(day.id) for day in (days[0], days[-1]))
     return {
         "heading": WORDS[lang]["heading"].format(count, first, last),
         "days": by_day,

@@ -235,6 +235,17 @@ def test_what_cannot_run_here_is_blocked_with_its_remedy(
     assert states(one) == {"first": "passed"}
 
 
+def test_what_a_blocked_experiment_would_make_is_blocked_too(
+    one: Project, needing: Callable[..., None], inside: Callable[..., int]
+) -> None:
+    plan(one, {"first": {}}, deliverables={"pods.png": {"made_by": "first", "checks": [{"check": "report_numbers"}]}})
+    needing(Needs(backend="Kubernetes", cluster=True))
+    assert inside("plan=week01") == 3
+    [found] = one.status()["days"][0]["deliverables"]
+    assert (found["status"], found["reason"]) == ("blocked", "needs a reachable Kubernetes cluster")
+    assert "kind create cluster" in found["remedy"]
+
+
 def test_a_stand_in_is_named_as_one(one: Project, needing: Callable[..., None], inside: Callable[..., int]) -> None:
     plan(one, {"first": {}})
     needing(Needs(backend="tensorrt", gpus=99), Needs(backend="openvino", stand_in_for="tensorrt"))
