@@ -19,6 +19,7 @@ from tasks.plugins import tensorrt
 RUN_S = 300
 LIBRARY = "libmy_relu_plugin.so"
 SYMBOL = "getPluginRegistry"
+SOURCES = (".h", ".cc", ".cu", ".sh")
 
 
 class Params(api.Params):
@@ -84,11 +85,10 @@ def built(file: Path, headers: Path, params: Params, scratch: Path) -> str:
 def broken(file: Path, params: Params, scratch: Path) -> str:
     """A script that goes on after a compiler error is caught here."""
     folder = scratch / "broken"
-    shutil.copytree(
-        file.parent,
-        folder,
-        ignore=lambda _, names: [n for n in names if Path(n).suffix not in (".h", ".cc", ".cu", ".sh")],
-    )
+    folder.mkdir()
+    for one in file.parent.iterdir():
+        if one.suffix in SOURCES:
+            shutil.copy(one, folder)
     (folder / params.kernels).write_text("this is no CUDA\n", encoding="utf-8")
     code = run(folder / file.name, scratch / "broken-out").returncode
     return f"it ends with {code} although a kernel does not compile" if code in (0, params.skipped_code) else ""

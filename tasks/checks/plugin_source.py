@@ -83,7 +83,7 @@ def lived(file: Path, params: Params, scratch: Path) -> list[dict[str, Any]]:
     if not kernels.is_file():
         raise api.UserError(f"{kernels.name} is not beside it", where=file.name)
     kinds = ", ".join(str(KINDS[kind]) for kind in params.kinds)
-    program = folder / "life.cu"
+    program = folder / kernels.name  # faults in a kernel are then told with its own name and line
     program.write_text(
         f'#include <NvInfer.h>\n#line 1 "{kernels.name}"\n{kernels.read_text(encoding="utf-8")}\n'
         f'#include "{file.name}"\n#define PLUGIN_NAME "{params.name}"\n#define PLUGIN_VERSION "{params.version}"\n'
@@ -91,4 +91,9 @@ def lived(file: Path, params: Params, scratch: Path) -> list[dict[str, Any]]:
         + (STAGE / "lifecycle.cc").read_text(encoding="utf-8"),
         encoding="utf-8",
     )
-    return [dict(one) for one in emulate.emulate(program, folder / "built", []).lines]
+    try:
+        return [dict(one) for one in emulate.emulate(program, folder / "built", []).lines]
+    except api.UserError as error:
+        if error.where == program.name:  # of no line of a kernel: something in the plugin's life
+            raise api.UserError(error.what, where=file.name) from None
+        raise
