@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from tasks import api
@@ -20,7 +21,7 @@ class Point(api.Params):
 
 METRICS: Mapping[str, str] = {
     "shape_ok_bool": "1 when each answer has its input's shape, smaller and larger shapes in between included",
-    "max_abs_error": "largest difference from the activation in float64; 0 where there is no element; inf when wrong",
+    "max_abs_error": "largest difference from float64; 0 without an element, nan where nothing can be compared",
     "error_class": "0 none, 1 refused when built, 2 refused or failed when run, 3 a wrong shape or value",
 }
 
@@ -59,8 +60,9 @@ def tried(
             worst = max(worst, contract.error(network.op, given, answer))
     except (api.UserError, RuntimeError) as error:
         right, class_, note = False, stage, str(error).strip().splitlines()[-1]
-        worst = float("nan")
+        worst = math.nan
     if class_ == OK and not (right and worst <= contract.TOLERANCE):
         class_ = WRONG
+        worst = worst if math.isfinite(worst) else math.nan
     seen = "visited " + ", ".join("x".join(map(str, shape)) for shape in shapes)
     return {"shape_ok_bool": float(right), "max_abs_error": worst, "error_class": class_}, None, note or seen
