@@ -15,7 +15,7 @@ from runner.request import Request
 from runner.source import source
 from tasks.api import Check, Needs, Params
 
-LIMITS = execute.Limits(timeout_s=300, memory_gb=16)
+LIMITS = execute.Limits(timeout_s=600, memory_gb=16)  # a first image build downloads what is in it
 REPORTS = ("report", "weekly_report")
 
 
