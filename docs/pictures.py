@@ -1,6 +1,6 @@
 """`make pictures`: the README's pictures, from this checkout's own artifacts, drawn by a real browser.
 
-.venv/bin/python docs/pictures.py      needs chromium (apt-get install chromium) and a measured week 3
+.venv/bin/python docs/pictures.py      needs chromium (apt-get install chromium) and a measured week 1
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def main() -> None:
         page = Path(folder) / "status.html"
         page.write_text(status_page(), encoding="utf-8")
         shoot(page, pictures / "status.png", "1130,270", folder)
-        report = ROOT / "artifacts" / "week03" / "day21" / "weekly_report_wk3.html"
+        report = ROOT / "artifacts" / "week01" / "day07" / "weekly_report_wk1.html"
         shoot(report, pictures / "weekly_report.png", "1130,1500", folder)
 
 
 def status_page() -> str:
-    """`run status week03` as a terminal shows it, as one HTML page."""
+    """`run status week01` as a terminal shows it, as one HTML page."""
     console = Console(record=True, width=112, file=io.StringIO(), force_terminal=True)
-    console.print(Text("$ run status week03", style="bold"))
-    for line in grid.lines(glance.of(ROOT, "week03"), colour=True):
+    console.print(Text("$ run status week01", style="bold"))
+    for line in grid.lines(glance.of(ROOT, "week01"), colour=True):
         console.print(Text.from_ansi(line))
     return console.export_html(inline_styles=True).replace("<body", "<body style='margin:24px;font-size:16px'", 1)
 
