@@ -60,7 +60,9 @@ def run(params: Params, ctx: api.Context) -> None:
         for point in ctx.points:
             measured, latency = measure(service, point, params, ctx)
             measured["knee_qps"] = knee([*known(ctx), (point.qps, measured)])
-            ctx.record(point, measured, {"latency_p50_ms": latency})
+            beyond = measured["knee_qps"] == point.qps
+            note = f"kept up with {point.qps} QPS: the knee lies above it" if beyond else ""
+            ctx.record(point, measured, {"latency_p50_ms": latency}, note)
         keep_curve(service, ctx.out / "queue.csv")
 
 
