@@ -12,7 +12,6 @@ MARKS = {"passed": "●", "failed": "✗", "blocked": "▲", "stale": "◌", "pe
 FILE_MARKS = {"ok": "●", "failed": "✗", "blocked": "▲", "stale": "◌", "pending": "·"}
 COLOURS = {"●": 32, "◐": 36, "✗": 31, "▲": 33, "◌": 35, "▶": 34}
 TITLE = 48  # columns of a title at the most
-FILES = 3
 WORDS = {
     "en": {"days": "day", "experiments": "experiments", "files": "deliverables", "own": "checklist", "next": "next",
            "nothing": "nothing to do", "stand": "stand-in", "ok": "ok"},
@@ -38,10 +37,11 @@ def lines(status: Mapping[str, Any], *, lang: str = "en", colour: bool = False) 
     wide = min(max((_width(day["title"][lang]) for day in status["days"]), default=0), TITLE)
     name = max((len(day["id"]) for day in status["days"]), default=0)
     most = max((len(day["experiments"]) for day in status["days"]), default=0)
+    widest = max((len(day["deliverables"]) for day in status["days"]), default=0)
     for day in status["days"]:
         marks = "".join(_paint(_mark(e), colour) for e in day["experiments"]) + " " * (most - len(day["experiments"]))
         files = "".join(_paint(FILE_MARKS[d["status"]], colour) for d in day["deliverables"])
-        files += " " * (FILES - len(day["deliverables"]))
+        files += " " * (widest - len(day["deliverables"]))
         ticked = f"{sum(item['done'] for item in day['checklist'])}/{len(day['checklist'])}"
         title = _fit(day["title"][lang], wide)
         head = f"  {day['id']:<{name}} {title}  {word['experiments']} {marks}"
