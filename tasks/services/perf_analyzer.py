@@ -52,14 +52,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Load:
-    """What the clients saw: inferences per second and each request's latency (ms) in the last attempt.
-
-    `seconds` is how long the server was under this load in all attempts.
-    """
+    """What the clients saw: inferences per second and each request's latency (ms) in the last attempt."""
 
     throughput_rps: float
     latencies_ms: Sequence[float]
-    seconds: float
     stable: bool
 
     @property
@@ -78,10 +74,6 @@ class Run:
     requests: Sequence[tuple[int, int]]
     edges: Sequence[int]
 
-    @property
-    def seconds(self) -> float:
-        return (max(end for _, end in self.requests) - self.requests[0][0]) / 1e9
-
 
 def measure(plan: Plan, grpc: str) -> Load:
     """Put the load on the server at `grpc` until the windows agree or the attempts are spent.
@@ -93,13 +85,11 @@ def measure(plan: Plan, grpc: str) -> Load:
 
 def measure_together(plans: Sequence[Plan], grpc: str) -> list[Load]:
     """Put several loads on the server at the same time; only what happened while all of them ran counts."""
-    seconds = 0.0
     for _ in range(max(plan.attempts for plan in plans)):
         loads = observe(plans, grpc)
-        seconds += loads[0].seconds
         if all(load.stable for load in loads):
             break
-    return [replace(load, seconds=seconds) for load in loads]
+    return loads
 
 
 def observe(plans: Sequence[Plan], grpc: str) -> list[Load]:
@@ -110,8 +100,7 @@ def observe(plans: Sequence[Plan], grpc: str) -> list[Load]:
             with ThreadPoolExecutor(len(plans)) as pool:
                 runs = list(pool.map(lambda plan: attempt(plan, grpc), longer_plans))
             low, high = max(run.edges[0] for run in runs), min(run.edges[-1] for run in runs)
-            seconds = max(run.seconds for run in runs)
-            return [summarise(plan, run, low, high, seconds) for plan, run in zip(plans, runs, strict=True)]
+            return [summarise(plan, run, low, high) for plan, run in zip(plans, runs, strict=True)]
         except SilentError as error:
             silent = error
     raise silent
@@ -154,7 +143,7 @@ def arguments(plan: Plan, grpc: str, work: Path, export: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def summarise(plan: Plan, run: Run, low: int, high: int, seconds: float) -> Load:
+def summarise(plan: Plan, run: Run, low: int, high: int) -> Load:
     """The requests answered between `low` and `high` (ns), in three windows whose agreement is judged."""
     edges = [low + (high - low) * i // WINDOWS for i in range(WINDOWS + 1)]
     windows = [[(end - begin) / 1e6 for begin, end in run.requests if a < end <= b] for a, b in pairwise(edges)]
@@ -164,7 +153,7 @@ def summarise(plan: Plan, run: Run, low: int, high: int, seconds: float) -> Load
     stable = all(max(figures) <= min(figures) * (1 + plan.stability_pct / 100) for figures in (rates, means))
     latencies = [ms for window in windows for ms in window]
     throughput = len(latencies) * plan.batch / ((high - low) / 1e9)
-    return Load(throughput, latencies, seconds, stable)
+    return Load(throughput, latencies, stable)
 
 
 def spread(samples: Sequence[float]) -> Spread:

@@ -27,7 +27,7 @@ from tasks.api import UserError
 from tasks.services import process
 
 NGC_SERVER = Path("/opt/tritonserver/bin/tritonserver")
-PORT_TAKEN = "already in use"
+TRIED_AGAIN = ("already in use", "interprocess::lock_exception")  # a port taken meanwhile; a stub that lost a race
 REFUSAL = re.compile(r"^(?:E\d{4} [^\]]*\] |\[libprotobuf ERROR [^\]]*\] |error: )(.*)", re.MULTILINE)
 NO_GPU = "CudaDriverHelper"  # logged as an error on every machine without a GPU
 STOP_S = 1.0  # nothing is lost by killing it: it would wait for idle keep-alive connections otherwise
@@ -68,7 +68,7 @@ def serve(repository: Path, log: Path, *, args: Sequence[str] = (), timeout_s: f
                 server = stack.enter_context(start(installation, repository, log, args, timeout_s))
                 break
             except UserError as error:
-                if not attempts_left or PORT_TAKEN not in str(error):
+                if not attempts_left or not any(cause in str(error) for cause in TRIED_AGAIN):
                     raise
         yield server
 

@@ -18,7 +18,7 @@ METRICS = {
     "throughput_rps": "requests per second answered",
     "latency_p50_ms": "median latency of a request",
     "latency_p99_ms": "99th percentile of the same latencies",
-    "cpu_pct": "CPU time of the server and its instances over the time of the load; 100 is one core",
+    "cpu_pct": "CPU of the server and its instances: their time for one request times the throughput; 100 is one core",
     "rss_mb": "resident memory of the server and its instances under load; pages that they share count in each",
     "vram_mb": "GPU memory in use under load, less what was in use before the server was started",
 }
@@ -55,14 +55,15 @@ def run(params: Params, ctx: Context) -> None:
         ctx.say(f"starting Triton with {point.instances} instances")
         empty_mb = gpu_memory_mb() if gpu else 0.0
         with serve(params, point, ctx, "gpu" if gpu else "cpu") as served:
-            before = cpu_seconds(served.pid)
+            before, answered = cpu_seconds(served.pid), served.client.times()[params.loaded].requests
             plan = served.plan(params.loaded, ctx.seed + number, params.concurrency, params.window_ms)
             load = perf_analyzer.measure(plan, served.grpc)
+            answered = served.client.times()[params.loaded].requests - answered
             metrics = {
                 "throughput_rps": load.throughput_rps,
                 "latency_p50_ms": load.latency.p50,
                 "latency_p99_ms": load.latency.p99,
-                "cpu_pct": (cpu_seconds(served.pid) - before) / load.seconds * 100,
+                "cpu_pct": (cpu_seconds(served.pid) - before) / answered * load.throughput_rps * 100,
                 "rss_mb": rss_mb(served.pid),
                 **({"vram_mb": gpu_memory_mb() - empty_mb} if gpu else {}),
             }

@@ -54,7 +54,7 @@ def plan(**changes: Any) -> Plan:
 
 def test_only_the_time_that_all_loads_share_counts() -> None:
     run = Run([*requests(0, 300), *requests(300, 900, 50)], [0, 900_000_000])
-    load = perf_analyzer.summarise(plan(), run, 0, 300_000_000, 1.0)
+    load = perf_analyzer.summarise(plan(), run, 0, 300_000_000)
     assert load.throughput_rps == pytest.approx(100)
     assert load.latency.p99 == pytest.approx(10)
     assert load.stable
@@ -62,19 +62,19 @@ def test_only_the_time_that_all_loads_share_counts() -> None:
 
 def test_windows_that_differ_are_not_called_stable() -> None:
     run = Run([*requests(0, 300), *requests(300, 900, 20)], [0, 900_000_000])
-    load = perf_analyzer.summarise(plan(), run, 0, 900_000_000, 1.0)
+    load = perf_analyzer.summarise(plan(), run, 0, 900_000_000)
     assert not load.stable
     assert "differed" in load.note
 
 
 def test_a_batch_counts_as_its_samples() -> None:
     run = Run(requests(0, 300), [0, 300_000_000])
-    assert perf_analyzer.summarise(plan(batch=8), run, 0, 300_000_000, 1.0).throughput_rps == pytest.approx(800)
+    assert perf_analyzer.summarise(plan(batch=8), run, 0, 300_000_000).throughput_rps == pytest.approx(800)
 
 
 def test_silence_is_an_error_not_a_zero() -> None:
     with pytest.raises(UserError, match="no answers of m"):
-        perf_analyzer.summarise(plan(), Run(requests(0, 100), [0, 900_000_000]), 0, 900_000_000, 1.0)
+        perf_analyzer.summarise(plan(), Run(requests(0, 100), [0, 900_000_000]), 0, 900_000_000)
 
 
 def test_refusals_are_tritons_errors_without_the_noise(tmp_path: Path) -> None:
