@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner import environments, execute, spec, store
+from runner import environments, execute, spec, store, workspace
 from runner.jobs import Proof
 from runner.preflight import Lack, Machine, lacks, module_lacks
 from runner.request import Request
@@ -62,10 +62,16 @@ def current(proof: Proof, root: Path, records: Sequence[Path], blocked_by: Seque
 
 
 def bound(proof: Proof, root: Path, records: Sequence[Path]) -> dict[str, str]:
-    """What a verdict depends on: the deliverable, each checker's code and, for reports, the records behind it."""
+    """What a verdict depends on: the deliverable, each checker's code, and the records behind a report.
+
+    Any other deliverable may name the day's other files (a configuration its rules, a script its model): those too.
+    """
     files = [_target(proof, root), *(file for _, check, _ in proof.checks for file in source(check.__name__))]
     if proof.deliverable.made_by in REPORTS:
         files += records
+    else:
+        place = store.day_dir(root, proof.day.week, proof.day.id)
+        files += [place / name for name in workspace.references(proof.day)]
     return spec.inputs(files, root)
 
 

@@ -173,6 +173,18 @@ def test_what_the_learner_changed_is_executed_and_never_overwritten(one: Project
     assert one.record("first")["origin"] == "reference"
 
 
+def test_a_changed_file_beside_a_deliverable_is_a_reason_to_prove_it_again(one: Project) -> None:
+    check = {"check": "hpa_manifest", "params": {"cpu_target_pct": 60}}
+    deliverable = {"hpa.yaml": {"made_by": "reference", "checks": [check]}}
+    plan(one, {"first": {"uses": ["rules.yaml"]}}, deliverables=deliverable)
+    lay(one.root / "plans/week01/day01", {"hpa.yaml": HPA, "rules.yaml": "groups: []\n"})
+    assert one.run("plan=week01").returncode == 0
+    assert one.status()["days"][0]["deliverables"][0]["status"] == "ok"
+    (one.root / "artifacts/week01/day01/rules.yaml").write_text("groups: [broken\n", encoding="utf-8")
+    [found] = one.status()["days"][0]["deliverables"]
+    assert (found["status"], found["reason"].rpartition("/")[2]) == ("stale", "rules.yaml")
+
+
 def test_an_untouched_file_follows_its_reference(one: Project) -> None:
     plan(one, {"first": {"uses": ["tool.txt"]}})
     folder = one.root / "plans/week01/day01"
