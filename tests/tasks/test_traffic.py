@@ -84,8 +84,7 @@ def test_monitoring_that_dies_comes_back_and_users_do_not_notice(run_kind: RunKi
     store, dashboard, pod = (row["metrics"] for row in rows)
     assert store["error_rate_pct"] == dashboard["error_rate_pct"] == 0
     assert all(0 < one["mttr_s"] < 60 for one in (store, dashboard, pod))
-    assert pod["scrape_gap_s"] > 0.5
-    assert store["scrape_gap_s"] < store["mttr_s"] + 1  # it is not back before it scrapes
+    assert min(pod["scrape_gap_s"], store["scrape_gap_s"]) > 0.5
     assert store["rules_evaluated"] == 3
 
 
