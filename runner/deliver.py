@@ -52,7 +52,7 @@ def provision(proofs: Sequence[Proof], machine: Machine, request: Request, scree
     """Make the environments that the checks need and this machine can use."""
     for needs in (check.needs(params) for proof in proofs for _, check, params in proof.checks):
         if not lacks(needs, machine):
-            environments.provision(request.root, needs.environment, request.mode, screen.progress)
+            environments.provision_all(request.root, needs, request.mode, screen.progress)
 
 
 def records_for(proof: Proof, root: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from runner.show import Screen
 
 def examine(work: Work, request: Request, machine: Machine) -> dict[str, Any]:
     """Everything as plain data; nothing is installed or changed."""
-    used = sorted({needs.environment for job in work.jobs for needs in job.needs} - {"runner"})
+    used = sorted({name for job in work.jobs for needs in job.needs for name in needs.environments} - {"runner"})
     made = {name: environments.python(request.root, name, request.mode).exists() for name in used}
     experiments = []
     for job in work.jobs:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -40,6 +40,11 @@ def python(root: Path, name: str, mode: str) -> Path:
     return home(root, name) / "bin" / "python"
 
 
+def pythons(root: Path, names: Iterable[str], mode: str) -> dict[str, str]:
+    """The interpreter of each of these environments, as a job is told them."""
+    return {name: str(python(root, name, mode)) for name in names}
+
+
 def home(root: Path, name: str) -> Path:
     lock = lock_file(root, name)
     if not lock.is_file():
@@ -57,7 +62,7 @@ def pins(root: Path, name: str, *, direct: bool = False) -> dict[str, str]:
 
 def versions(root: Path, needs: Needs, mode: str) -> dict[str, str]:
     """What a record says of the software: Python, the environment's packages, the binaries used."""
-    wanted = pins(root, needs.environment, direct=True)
+    wanted = {k: v for name in needs.environments for k, v in pins(root, name, direct=True).items()}
     if needs.environment == "runner" or mode == "current":
         names = wanted or dict.fromkeys(("infra90", "pydantic", "matplotlib"))
         found = {name: _installed(name) for name in names}
@@ -104,6 +109,12 @@ def provision(root: Path, name: str, mode: str, say: Say) -> Path:
         _install(root, name, staged, say)
         staged.replace(place)
     return interpreter
+
+
+def provision_all(root: Path, needs: Needs, mode: str, say: Say) -> Path:
+    """Make every environment that these needs name. Returns the interpreter of the first, which runs the work."""
+    own, *_ = [provision(root, name, mode, say) for name in needs.environments]
+    return own
 
 
 def _install(root: Path, name: str, staged: Path, say: Say) -> None:

@@ -115,7 +115,7 @@ def _job(experiment: Experiment, day: Day, place: Place) -> Iterator[Job]:
         return
     needs = tuple(kind.needs(params))
     known = settings.environments(place.sources.root)
-    for name in {one.environment for one in needs} - {*known}:
+    for name in {name for one in needs for name in one.environments} - {*known}:
         place.problem(
             ["kind"], f"{experiment.kind} needs the environment '{name}', which has no lock", nearest(name, known)
         )

@@ -14,6 +14,7 @@ from runner.jobs import Job
 from runner.plan import day_folders
 from runner.preflight import Machine
 from runner.request import SEED, Request
+from runner.settings import MEASURED
 from tasks.api import Needs
 
 Tick = Callable[[int], None]  # points measured so far
@@ -99,7 +100,8 @@ def _execute(
         "uuid": record["uuid"], "module": job.module, "params": job.params.model_dump(mode="json"), "points": points,
         "backend": needs.backend, "tier": needs.tier, "spec": record["spec"], "day": str(at.day),
         "out": str(at.folder), "records": [str(path) for path in at.records if path.exists()],
-        "settings": {group: request.settings[group] for group in ("model", "machine")}, "seed": request.seed,
+        "settings": {group: request.settings[group] for group in MEASURED}, "seed": request.seed,
+        "pythons": environments.pythons(request.root, needs.also, request.mode),
     }  # fmt: skip
     limit = request.settings["machine"]["memory_limit"] * machine.memory_gb
     limits = execute.Limits(job.experiment.timeout_s, limit)

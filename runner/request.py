@@ -10,6 +10,7 @@ from typing import Any
 from runner import spec
 from runner.jobs import Job
 from runner.plan import Plan
+from runner.settings import MEASURED
 from tasks.api import Needs
 
 SEED = 90  # as conf/config.yaml has it
@@ -50,7 +51,7 @@ class Request:
 def _changes_work(override: str) -> bool:
     """Whether an override changes what is measured, not which of it or how the command behaves."""
     key = override.partition("=")[0]
-    return key != "plan" and key.partition(".")[0] in ("plan", "model", "machine", "seed")
+    return key != "plan" and key.partition(".")[0] in ("plan", *MEASURED, "seed")
 
 
 def plain_stanzas(plan: Plan) -> dict[tuple[str, str], dict[str, Any]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from runner import parsed
 
-GROUPS = ("model", "machine", "tracking", "environment")
+GROUPS = ("model", "engine", "machine", "tracking", "environment")
+MEASURED = ("model", "engine", "machine")  # what a kind or a check is told
 Settings = Mapping[str, Any]
 
 

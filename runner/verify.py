@@ -12,6 +12,7 @@ from runner import environments, execute, spec, store, workspace
 from runner.jobs import Proof
 from runner.preflight import Lack, Machine, lacks, module_lacks
 from runner.request import Request
+from runner.settings import MEASURED
 from runner.source import source
 from tasks.api import Check, Needs, Params
 
@@ -100,7 +101,8 @@ def tried(
     """One check on one file, in a child in the environment that it needs: {ok, message, evidence}."""
     job = {
         "uuid": os.urandom(16).hex(), "file": str(target), "day": str(target.parent), "seed": request.seed,
-        "settings": {group: request.settings[group] for group in ("model", "machine")},
+        "settings": {group: request.settings[group] for group in MEASURED},
+        "pythons": environments.pythons(request.root, check.needs(params).also, request.mode),
         "records": [str(path) for path in records],
         "checks": [{"module": check.__name__, "params": params.model_dump(mode="json")}],
     }  # fmt: skip

@@ -79,7 +79,7 @@ def choose(jobs: Sequence[Job], machine: Machine, request: Request, screen: Scre
 
 def vendor_lacks(needs: Needs, request: Request, screen: Screen) -> list[Lack]:
     """What the environment itself lacks, once it is there."""
-    python = environments.provision(request.root, needs.environment, request.mode, screen.progress)
+    python = environments.provision_all(request.root, needs, request.mode, screen.progress)
     return module_lacks(needs, python)
 
 

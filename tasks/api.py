@@ -42,14 +42,20 @@ class Needs:
     backend: str
     stand_in_for: str = ""
     environment: str = "runner"
+    also: tuple[str, ...] = ()  # other environments, whose interpreters the kind starts (`Context.pythons`)
     binaries: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()  # importable in the environment, beyond what its lock installs (vendor packages)
     gpus: int = 0
     gpu_models: int = 1  # how many *different* GPU models
     cluster: bool = False  # a reachable Kubernetes cluster
     memory_gb: float = 0.5
-    settings: tuple[str, ...] = ()  # groups of conf/ that the measurement depends on ("model", "machine")
+    settings: tuple[str, ...] = ()  # groups of conf/ that the measurement depends on ("model", "engine", "machine")
     unmeasured: tuple[str, ...] = ()  # metrics that this backend cannot measure, or not at every point
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """Every environment that it uses, its own first."""
+        return (self.environment, *self.also)
 
     @property
     def tier(self) -> str:
@@ -81,7 +87,8 @@ class Workspace:
     """Where a kind or a checker works.
 
     `day` is the learner's folder (`artifacts/week03/day18`): files laid there are what is executed.
-    `scratch` is private and deleted afterwards. `settings` holds the composed `model` and `machine` groups.
+    `scratch` is private and deleted afterwards. `settings` holds the composed `model`, `engine` and `machine` groups.
+    `pythons` are the interpreters of the environments that `Needs.also` names.
     `records` are the record files that this work may read (documents and report checks).
     """
 
@@ -90,6 +97,7 @@ class Workspace:
     settings: Mapping[str, Any]
     seed: int = 90
     records: Sequence[Path] = ()
+    pythons: Mapping[str, Path] = field(default_factory=dict)
 
     def stored(self) -> Iterator[dict[str, Any]]:
         """The records given to this work, each with its measured rows under `rows`."""

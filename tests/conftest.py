@@ -28,9 +28,11 @@ LIMITS = execute.Limits(timeout_s=300, memory_gb=16)
 
 def _child(job: Mapping[str, Any], needs: Any, folder: Path) -> execute.Outcome:
     """The worker in the environment that `needs` names, provisioned if it is not there."""
-    python = environments.provision(ROOT, needs.environment, "managed", print)
+    python = environments.provision_all(ROOT, needs, "managed", print)
     chosen = settings.defaults(ROOT)
-    job = {"settings": {group: chosen[group] for group in ("model", "machine")}, "seed": 90, "records": [], **job}
+    pythons = environments.pythons(ROOT, needs.also, "managed")
+    told = {group: chosen[group] for group in settings.MEASURED}
+    job = {"settings": told, "seed": 90, "records": [], "pythons": pythons, **job}
     return execute.run(job, python, LIMITS, folder / "log.txt", lambda: None, None)
 
 

@@ -65,8 +65,10 @@ def _weeks(plan: Plan, root: Path) -> Iterator[str]:
 
 def _environments(work: Work, root: Path) -> Iterator[str]:
     known = {"runner", *environments.known(root)}
-    asked = {(f"kind {job.experiment.kind}", needs.environment) for job in work.jobs for needs in job.needs}
-    asked |= {(f"check {n}", c.needs(p).environment) for proof in work.proofs for n, c, p in proof.checks}
+    asked = {
+        (f"kind {job.experiment.kind}", name) for job in work.jobs for needs in job.needs for name in needs.environments
+    }
+    asked |= {(f"check {n}", e) for proof in work.proofs for n, c, p in proof.checks for e in c.needs(p).environments}
     yield from (f"{who}: no environment '{name}'" for who, name in sorted(asked) if name not in known)
 
 

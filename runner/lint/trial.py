@@ -31,7 +31,7 @@ def tried(trial: Trial, root: Path, machine: Machine, screen: Screen) -> dict[st
     needs = check.needs(params)
     if lacks(needs, machine):
         return None
-    if module_lacks(needs, environments.provision(root, needs.environment, "managed", screen.progress)):
+    if module_lacks(needs, environments.provision_all(root, needs, "managed", screen.progress)):
         return None
     request = Request(root=root, settings=chosen, defaults=chosen, plain={})
     with tempfile.TemporaryDirectory(prefix="infra90-lint-") as folder:
