@@ -128,7 +128,7 @@ def _workspace(job: dict[str, Any], scratch: Path) -> dict[str, Any]:
     return {
         "day": Path(job["day"]), "scratch": scratch, "settings": job["settings"],
         "seed": job["seed"], "records": records,
-        "pythons": {name: Path(path) for name, path in job["pythons"].items()},
+        "pythons": {name: Path(path) for name, path in job.get("pythons", {}).items()},
     }  # fmt: skip
 
 
