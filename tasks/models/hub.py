@@ -1,0 +1,61 @@
+"""Models that others made: a folder on this machine, or a Hugging Face repository at a pinned revision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks.api import Params, UserError
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # no pickled weights, no code
+
+
+class Source(Params):
+    """`folder` (on this machine), or `repo` at `revision` (a commit of 40 hexadecimal digits)."""
+
+    repo: str = ""
+    revision: str = ""
+    folder: str = ""
+
+
+def home(source: Source, say: Callable[[str], None] = print) -> Path:
+    """The model's folder, fetched when it is not in the cache yet; UserError when it cannot be had or is not whole."""
+    if source.folder:
+        return whole(Path(source.folder).expanduser())
+    return whole(fetched(source, say))
+
+
+def fetched(source: Source, say: Callable[[str], None]) -> Path:
+    """The repository's snapshot in Hugging Face's cache; the network is asked only for what is not there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted = dict(repo_id=source.repo, revision=source.revision or None, allow_patterns=list(WANTED))
+    try:
+        return Path(snapshot_download(**wanted, local_files_only=True))
+    except (LocalEntryNotFoundError, FileNotFoundError):
+        say(f"fetching {source.repo}")
+    try:
+        os.environ.pop("HF_HUB_OFFLINE", None)
+        return Path(snapshot_download(**wanted))
+    except Exception as problem:
+        raise UserError(
+            f"{source.repo} cannot be fetched: {str(problem).splitlines()[0]}",
+            remedy="use model=tiny, which needs no network, or name a folder: model.lm.folder=/path/to/model",
+        ) from problem
+
+
+def whole(folder: Path) -> Path:
+    """The folder, when it holds a model that can be served; UserError naming what is missing."""
+    if not (folder / "config.json").is_file():
+        raise UserError("no config.json: this is not a Hugging Face model", where=str(folder))
+    if not any(folder.glob("*.safetensors")):
+        raise UserError("no *.safetensors: weights in other formats are not loaded", where=str(folder))
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise UserError(
+            f"the tokenizer is missing: none of {', '.join(TOKENIZERS)}", where=str(folder),
+            remedy="copy the tokenizer files of the model's repository into this folder",
+        )  # fmt: skip
+    return folder
