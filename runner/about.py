@@ -13,9 +13,10 @@ from tasks.documents.document import Both, Highlight, Published
 
 
 class About(Params):
-    """`plans/weekNN/week.yaml`. `covers` names earlier weeks that the weekly report shows as well."""
+    """`plans/weekNN/week.yaml`, or that of another plan. `covers` names earlier weeks that its report shows as well."""
 
     id: str = ""
+    days: list[str] = Field(default_factory=list)  # of a plan that selects days or has units of its own, in order
     title: Both | None = None
     covers: list[str] = Field(default_factory=list)
     highlights: list[Highlight] = Field(default_factory=list)

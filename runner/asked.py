@@ -28,10 +28,11 @@ def work(root: Path, composed: Any, given: list[str]) -> tuple[Plan, Plan, jobs.
     overrides.plain_values(raw)
     whole, work = jobs.validated(raw, root, overrides.keys(given))
     plan = only(whole, composed)
-    kept = {experiment.id for day in plan.days for experiment in day.experiments}
+    kept = {(day.id, experiment.id) for day in plan.days for experiment in day.experiments}
     days = {day.id for day in plan.days}
     of_these = jobs.Work(
-        tuple(job for job in work.jobs if job.id in kept), tuple(p for p in work.proofs if p.day.id in days)
+        tuple(job for job in work.jobs if (job.day.id, job.id) in kept),
+        tuple(p for p in work.proofs if p.day.id in days),
     )
     return plan, whole if raw is files else build(files, root), of_these
 
@@ -40,7 +41,8 @@ def only(plan: Plan, composed: Mapping[str, Any]) -> Plan:
     """The plan cut down to `day=` and `experiment=`."""
     days = plan.days
     if composed["day"] is not None:
-        wanted = f"day{str(composed['day']).removeprefix('day'):0>2}"
+        asked = str(composed["day"])
+        wanted = asked if asked in {day.id for day in days} else f"day{asked.removeprefix('day'):0>2}"
         days = tuple(day for day in days if day.id == wanted)
         if not days:
             remedy = nearest(wanted, [day.id for day in plan.days], noun="its days")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from runner.errors import Mistakes, Problem, nearest
-from runner.plan import Day, Deliverable, Experiment, Plan, day_folders
+from runner.plan import Day, Deliverable, Experiment, Plan, day_folders, is_week
 from runner.reader import Reader, Sources
 
 MAX_POINTS = 10_000
@@ -41,7 +41,6 @@ def build_sound(
     days_reader = Reader(raw["days"], ("plan", "days"), sources, problems)
     days = tuple(_day(reader, sources) for reader in days_reader.each_mapping())
     title = days[0].title if name in raw["days"] else Reader(raw, ("plan",), sources, problems).text("title")
-    _unique(days, sources, problems)
     return Plan(name, title, days), problems
 
 
@@ -62,18 +61,21 @@ def _day(reader: Reader, sources: Sources) -> Day:
     experiments = reader.mapping("experiments")
     ids = [str(key) for key in experiments.value]
     deliverables = reader.mapping("deliverables")
-    checklist = reader.mapping("checklist")
+    own_plan = not is_week(folder.parent.name)  # its source has neither hours nor questions
+    checklist = reader.mapping("checklist", required=not own_plan)
     value = Day(
         id=day,
         week=folder.parent.name,
         title=reader.text("title"),
         goals=reader.texts("goals"),
         focus=reader.texts("focus"),
-        blocks=tuple({"hours": item.number("hours"), **item.both()} for item in reader.items("blocks")),
+        blocks=tuple(
+            {"hours": item.number("hours"), **item.both()} for item in reader.items("blocks", required=not own_plan)
+        ),
         experiments=_sound(experiments, lambda item: _experiment(item, folder, ids, sources.folders)),
         deliverables=_sound(deliverables, lambda item: _deliverable(item, experiments.value, folder)),
-        leetcode=checklist.text("leetcode"),
-        questions=checklist.texts("questions"),
+        leetcode=checklist.text("leetcode") if checklist.value or not own_plan else None,
+        questions=checklist.texts("questions", required=not own_plan),
         notes=reader.texts("notes", required=False),
         folder=folder,
     )
@@ -167,13 +169,3 @@ def leaves(path: str) -> bool:
     """Whether a path names something outside the folder that it is relative to, or the folder itself."""
     parts = PurePosixPath(path).parts
     return not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path
-
-
-def _unique(days: tuple[Day, ...], sources: Sources, problems: list[Problem]) -> None:
-    first: dict[str, str] = {}
-    for day in days:
-        for experiment in day.experiments:
-            path = ("plan", "days", day.id, "experiments", experiment.id)
-            if first.setdefault(experiment.id, day.id) != day.id:
-                what = f"the id is used in {first[experiment.id]} too"
-                problems.append(Problem(sources.where(path), ".".join(path), what, "ids are unique in a plan"))

@@ -10,7 +10,7 @@ from runner import environments, measure, report, store, verify
 from runner.about import about, reported
 from runner.build import build
 from runner.jobs import Proof
-from runner.plan import Day, Plan, day_folders, load
+from runner.plan import Day, Plan, load, members
 from runner.preflight import Machine, lacks
 from runner.report.day import file_name
 from runner.report.files import edited, in_language
@@ -63,7 +63,7 @@ def records_for(proof: Proof, root: Path) -> list[Path]:
 
 def _week_records(week: str, root: Path) -> list[Path]:
     weeks = reported(week, root)
-    days = [name for name, folder in day_folders(root).items() if folder.parent.name in weeks]
+    days = dict.fromkeys(day for each in weeks for day in members(root, each))
     return [path for day in days for path in _there(measure.day_records(day, root))]
 
 
@@ -88,8 +88,10 @@ def write(day: Day, root: Path, lang: str, *, only_outdated: bool = False) -> li
         if weekly and (not only_outdated or any(_outdated(place / path, sources) for path in weekly)):
             weeks = tuple(reported(day.week, root))
             days = [each for week in weeks for each in build(load(root, week), root).days]
-            said = about(day.week, root).model_dump()
-            written += report.write_week(day.week, days, store.records(root, weeks), place, language, said)
+            said, ids = about(day.week, root).model_dump(), {each.id for each in days}
+            stored = store.records(root, tuple(dict.fromkeys(each.week for each in days)))
+            shown = [path for path in stored if path.parents[2].name in ids]
+            written += report.write_week(day.week, days, shown, place, language, said)
     return written
 
 

@@ -98,7 +98,7 @@ def tick(root: Path, argv: list[str]) -> int:
     if words[1:]:
         store.write_json(file, sorted(ticked))
     lang = given.get("lang", "en")
-    texts = [day.leetcode[lang], *(question[lang] for question in day.questions)]
+    texts = [text[lang] for text in (day.leetcode, *day.questions) if text]
     for item, text in zip(day.checklist, texts, strict=True):
         print(f"  [{'x' if item in ticked else ' '}] {item:<11} {text}")
     return 0

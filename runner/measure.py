@@ -11,7 +11,7 @@ from typing import Any
 
 from runner import environments, execute, parsed, records, spec, store, workspace
 from runner.jobs import Job
-from runner.plan import day_folders
+from runner.plan import Experiment, day_folders
 from runner.preflight import Machine
 from runner.request import SEED, Request
 from runner.settings import MEASURED
@@ -39,7 +39,7 @@ def target(job: Job, needs: Needs, request: Request) -> Target:
     place = store.day_dir(root, day.week, day.id)
     if variant:
         place = workspace.lay_variant(day, root, variant, job.experiment.uses)
-    read = tuple(path for name in job.experiment.reads for path in day_records(name, root))
+    read = tuple(path for name in job.experiment.reads for path in day_records(name, root, before=job.experiment))
     files = [*job.source, *read]
     for name in job.experiment.uses:
         files.append(place / name)
@@ -55,11 +55,13 @@ def target(job: Job, needs: Needs, request: Request) -> Target:
     return Target(folder, place, variant, inputs, read, settings, measurement)
 
 
-def day_records(day: str, root: Path) -> list[Path]:
-    """The record files that a day's experiments have or will have."""
+def day_records(day: str, root: Path, before: Experiment | None = None) -> list[Path]:
+    """The record files that a day's experiments have or will have; of `before`'s own day those that precede it."""
     folder = day_folders(root)[day]
-    raw = parsed.cached(folder / "day.yaml", root)
-    return [store.experiment_dir(root, folder.parent.name, day, name) / "record.json" for name in raw["experiments"]]
+    names = list(parsed.cached(folder / "day.yaml", root)["experiments"])
+    if before and before.day == day:
+        names = names[: names.index(before.id)]
+    return [store.experiment_dir(root, folder.parent.name, day, name) / "record.json" for name in names]
 
 
 def done(job: Job, needs: Needs, request: Request) -> bool:

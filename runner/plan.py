@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,14 +62,14 @@ class Day(NamedTuple):
     blocks: tuple[Mapping[str, Any], ...]
     experiments: tuple[Experiment, ...]
     deliverables: tuple[Deliverable, ...]
-    leetcode: Text
+    leetcode: Text | None  # a unit of another plan has no checklist
     questions: tuple[Text, ...]
     notes: tuple[Text, ...]
     folder: Path  # where the day's reference files are
 
     @property
     def checklist(self) -> tuple[str, ...]:
-        return ("leetcode", *(f"question-{n}" for n in range(1, len(self.questions) + 1)))
+        return (*(["leetcode"] if self.leetcode else []), *(f"question-{n}" for n in range(1, len(self.questions) + 1)))
 
 
 class Plan(NamedTuple):
@@ -78,22 +79,40 @@ class Plan(NamedTuple):
 
 
 def day_folders(root: Path) -> dict[str, Path]:
-    """Every day's folder by id, in order: `day18` → plans/week03/day18."""
+    """Every day's folder by id, in order: `day18` → plans/week03/day18.
+
+    After the ninety days come the units of the plans that have their own: `days-1-3` → plans/four_weeks/days-1-3.
+    """
     plans, days = root / "plans", dict[str, Path]()
-    for week in sorted(_numbered(plans, "week")):
-        folder = plans / week
-        days |= {day: folder / day for day in sorted(_numbered(folder, "day"), key=lambda name: (len(name), name))}
+    found = sorted(_folders(plans), key=lambda name: (not is_week(name), name))
+    for group in found:
+        inside = [name for name in _folders(plans / group) if _is_day(plans / group / name)]
+        days |= {name: plans / group / name for name in sorted(inside, key=_natural)}
     return days
 
 
-def _numbered(folder: Path, word: str) -> list[str]:
-    """The folders in it that are named word + number."""
+def is_week(name: str) -> bool:
+    """Whether it names one of the curriculum's weeks: `week03`."""
+    return name.startswith("week") and name[4:].isdigit()
+
+
+def _is_day(folder: Path) -> bool:
+    """Whether a folder is a day, or a unit of a plan of its own."""
+    named = folder.name.startswith("day") and folder.name[3:].isdigit()
+    return named if is_week(folder.parent.name) else (folder / "day.yaml").exists()
+
+
+def _natural(name: str) -> list[Any]:
+    """Sorts `days-4-7` before `days-11-14`."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _folders(place: Path) -> list[str]:
     try:
-        with os.scandir(folder) as found:
-            names = [entry.name for entry in found if entry.is_dir()]
+        with os.scandir(place) as found:
+            return [entry.name for entry in found if entry.is_dir()]
     except FileNotFoundError:
         return []
-    return [name for name in names if name.startswith(word) and name[len(word) : len(word) + 1].isdigit()]
 
 
 def names(root: Path) -> list[str]:
@@ -102,7 +121,39 @@ def names(root: Path) -> list[str]:
 
 
 def _names(days: Mapping[str, Path]) -> list[str]:
-    return [*sorted({folder.parent.name for folder in days.values()}), *days, "all"]
+    groups = dict.fromkeys(folder.parent.name for folder in days.values())
+    return [*groups, *days, "all"]
+
+
+def members(root: Path, name: str) -> dict[str, Path]:
+    """The days of a plan in its order: a week's own, all ninety, or those that the plan's `week.yaml` lists."""
+    return _members(root, name, day_folders(root), _own_file(root, name, []), [])
+
+
+def _members(
+    root: Path, name: str, days: Mapping[str, Path], own: Mapping[str, Any], problems: list[Problem]
+) -> dict[str, Path]:
+    if name == "all":
+        return {day: folder for day, folder in days.items() if is_week(folder.parent.name)}
+    if not isinstance(listed := own.get("days"), list):
+        return {day: folder for day, folder in days.items() if name in (day, folder.parent.name)}
+    where = f"plans/{name}/week.yaml"
+    for lost in (day for day in listed if day not in days):
+        problems.append(Problem(where, "days", f"no day '{lost}'", nearest(str(lost), days, noun="days")))
+    for lost in (day for day, folder in days.items() if folder.parent.name == name and day not in listed):
+        problems.append(Problem(where, "days", f"'{lost}' is not listed", "list it, or remove its folder"))
+    return {day: days[day] for day in listed if day in days}
+
+
+def _own_file(root: Path, name: str, problems: list[Problem]) -> Mapping[str, Any]:
+    """What a week's or a plan's own file says; empty when there is none or it cannot be read."""
+    file = root / "plans" / name / "week.yaml"
+    try:
+        found = parsed.cached(file, root, ("plan",)) if file.exists() else {}
+    except Mistakes as mistakes:
+        problems += mistakes.problems
+        return {}
+    return found
 
 
 def load(root: Path, name: str) -> dict[str, Any]:
@@ -120,8 +171,9 @@ def load_sound(root: Path, name: str) -> tuple[dict[str, Any], list[Problem]]:
         raise mistake("there is no plan", where=str(root / "plans"), remedy="a day is plans/weekNN/dayNN/day.yaml")
     if name not in (known := _names(days)):
         raise mistake(f"no plan '{name}'", where="command line", key="plan", remedy=nearest(name, known, noun="plans"))
-    chosen = {day: path for day, path in days.items() if name in ("all", day, path.parent.name)}
     problems: list[Problem] = []
+    own = _own_file(root, name, problems)
+    chosen = _members(root, name, days, own, problems)
     raw: dict[str, Any] = {}
     for day, folder in chosen.items():
         try:
@@ -129,9 +181,4 @@ def load_sound(root: Path, name: str) -> tuple[dict[str, Any], list[Problem]]:
         except Mistakes as found:
             problems += found.problems
     title: Any = raw[name].get("title") if name in raw else {"en": "All days", "zh": "全部"}
-    if (week := root / "plans" / name / "week.yaml").exists():
-        try:
-            title = parsed.cached(week, root, ("plan",)).get("title")
-        except Mistakes as found:
-            problems += found.problems
-    return {"id": name, "title": title, "days": raw}, problems
+    return {"id": name, "title": own.get("title", title), "days": raw}, problems

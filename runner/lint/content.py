@@ -31,7 +31,8 @@ def findings(plan: Plan, work: Work, root: Path) -> Iterator[str]:
 
 
 def _languages(day: Day) -> Iterator[str]:
-    texts = [day.title, *day.goals, *day.focus, *day.blocks, day.leetcode, *day.questions, *day.notes]
+    texts = [day.title, *day.goals, *day.focus, *day.blocks, *day.questions, *day.notes]
+    texts += [day.leetcode] if day.leetcode else []
     texts += [e.title for e in day.experiments] + [c["text"] for e in day.experiments for c in e.claims]
     for text in texts:
         for language in ("en", "zh"):

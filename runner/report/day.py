@@ -26,9 +26,9 @@ def write_day(day: Day, records_dir: Path, dest: Path, lang: str = "en") -> Path
 
 
 def file_name(day: Day) -> str:
-    """What the plan calls the day's report, else `report_day18.md`."""
+    """What the plan calls the day's report, else `report_day18.md` or `report_days_1_3.md`."""
     asked = [deliverable.path for deliverable in day.deliverables if deliverable.made_by == "report"]
-    return asked[0] if asked else f"report_{short(day)}.md"
+    return asked[0] if asked else f"report_{short(day).replace('-', '_')}.md"
 
 
 def short(day: Day) -> str:
@@ -62,8 +62,10 @@ def day_text(day: Day, records: Sequence[Record], folder: Path, dest: Path, lang
 
 def heading(day: Day, lang: str) -> str:
     """`Day 18 · Several models on one Triton`."""
-    count = short(day).removeprefix("day")
-    return (f"第 {count} 天 · " if lang == "zh" else f"Day {count} · ") + stored.said(day.title, lang)
+    count, title = short(day).removeprefix("day"), stored.said(day.title, lang)
+    if not count.isdigit():
+        return f"{day.id} · {title}"
+    return f"第 {count} 天 · {title}" if lang == "zh" else f"Day {count} · {title}"
 
 
 def pictures(shown: Sequence[facts.Shown], dest: Path) -> dict[str, list[str]]:

@@ -22,45 +22,59 @@ def write_week(
     week_id: str, days: Sequence[Day], records_of: Iterable[Path], dest: Path, lang: str = "en",
     plan: Mapping[str, Any] | None = None,
 ) -> list[Path]:  # fmt: skip
-    """Write the week's documents into `dest`, the folder of its last day, and return their paths.
+    """Write the documents of a week or another plan into `dest`, the folder of its last day, and return their paths.
 
-    They are `weekly_report_wkN.md`, its twin `.html`, `resume_bullet_weekN.txt` and, for a week that draws one,
+    They are the report (`names`), its twin `.html`, the résumé bullets and, for a week that draws one,
     `architecture.svg`. What the bullets may say and the published figures come from the week's own file (`plan`:
     highlights, published) and from the stanzas of its `document` records.
     """
-    records, count = stored.load(records_of), int(re.sub(r"\D", "", week_id))
+    records, (report_name, resume_name) = stored.load(records_of), names(week_id)
     plain = [record for record in records if not record["variant"]]
     resume = resume_text(named(plan or {}, plain, "highlights"), plain, lang)
     pictured = week_id in parts.PICTURES
     picture = dest / files.in_language("architecture.svg", lang)
     if pictured:
         files.write(picture, architecture_svg(plain, week_id, lang))
-    context = week_context(count, days, records, dest, lang)
+    context = week_context(days, records, dest, lang)
     context |= {
+        "heading": heading(week_id, days, (plan or {}).get("title"), lang),
         "resume": resume.strip(),
         "pictured": pictured,
         "architecture": picture.name if architecture.shown(plain) else "",
         "published": published(named(plan or {}, plain, "published"), plain, lang),
     }
     text = day_report.tidy(files.render("week.md.j2", **context))
-    report = files.write(dest / files.in_language(f"weekly_report_wk{count}.md", lang), text)
+    report = files.write(dest / files.in_language(report_name, lang), text)
     page = html.page(text, dest, context, lang)
     return [
         report,
         files.write(report.with_suffix(".html"), page),
-        files.write(dest / files.in_language(f"resume_bullet_week{count}.txt", lang), resume),
+        files.write(dest / files.in_language(resume_name, lang), resume),
         *([picture] if pictured else []),
     ]
 
 
-def week_context(count: int, days: Sequence[Day], records: Sequence[Record], dest: Path, lang: str) -> dict[str, Any]:
+def names(week_id: str) -> tuple[str, str]:
+    """The report and the bullets: `weekly_report_wk3.md` as the curriculum has it, `report_four_weeks.md`."""
+    if week := re.fullmatch(r"week0*(\d+)", week_id):
+        return f"weekly_report_wk{week[1]}.md", f"resume_bullet_week{week[1]}.txt"
+    return f"report_{week_id}.md", f"resume_bullets_{week_id}.txt"
+
+
+def heading(week_id: str, days: Sequence[Day], title: Any, lang: str) -> str:
+    """`Week 3 · days 15 to 21`; another plan's own title."""
+    if week := re.fullmatch(r"week0*(\d+)", week_id):
+        first, last = (stored.number_of(day.id) for day in (days[0], days[-1]))
+        return WORDS[lang]["heading"].format(week[1], first, last)
+    return stored.said(title, lang) or week_id
+
+
+def week_context(days: Sequence[Day], records: Sequence[Record], dest: Path, lang: str) -> dict[str, Any]:
     """Everything the week's template shows."""
     by_day = [day_context(day, records, lang) for day in days]
     shown = [each for day in by_day for each in day["shown"]]
     measured = [each.record for each in shown if each.record]
-    first, last = (stored.number_of(day.id) for day in (days[0], days[-1]))
     return {
-        "heading": WORDS[lang]["heading"].format(count, first, last),
         "days": by_day,
         "counts": facts.counts(shown),
         "confirmed": len(facts.claims(shown, "confirmed")),
@@ -81,6 +95,7 @@ def day_context(day: Day, records: Sequence[Record], lang: str) -> dict[str, Any
     shown = facts.of_day(day, records, lang)
     return {
         "id": day.id,
+        "short": day.id.removeprefix("day") if day.id.removeprefix("day").isdigit() else day.id,
         "heading": day_report.heading(day, lang),
         "title": stored.said(day.title, lang),
         "shown": shown,

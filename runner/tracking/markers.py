@@ -38,8 +38,7 @@ def pending(artifacts: Path, uri: str) -> list[Path]:
 
 def days(artifacts: Path) -> list[Path]:
     """The day folders, and those of ad hoc tasks, in order."""
-    found = (*artifacts.glob("week*/day*"), *artifacts.glob("adhoc/*"))
-    return sorted(path for path in found if path.is_dir())
+    return sorted(path.parent for path in artifacts.glob("*/*/experiments"))
 
 
 def record_files(day: Path) -> list[Path]:

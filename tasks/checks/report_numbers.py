@@ -27,8 +27,9 @@ def needs(params: Params) -> api.Needs:
 def check(file: Path, params: Params, work: api.Workspace) -> api.Verdict:
     """Reads the tables back and compares them, cell by cell, with the records of the day that the file's name tells."""
     text = read(file)
-    [day] = re.findall(r"day(\d+)", file.name)[:1] or re.findall(r"\d+", work.day.name)
-    records = [record for record in stored.load(work.records) if record["day"] == f"day{int(day):02d}"]
+    numbered = re.search(r"day(\d+)", file.name)
+    day = f"day{int(numbered[1]):02d}" if numbered else work.day.name
+    records = [record for record in stored.load(work.records) if record["day"] == day]
     return judge(text, records, params.mentions)
 
 

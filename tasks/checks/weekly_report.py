@@ -18,12 +18,13 @@ PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 class Params(api.Params):
     """How many experiments the days `first` to `last` have; each must be listed and, where it has a shape, drawn.
 
-    So must the stored experiments of earlier weeks, when the report goes on from them.
+    So must the stored experiments of earlier weeks, when the report goes on from them. The report of another plan
+    has no numbered days: there every stored experiment of the plan is meant.
     """
 
     experiments: int
-    first: int
-    last: int
+    first: int = 0
+    last: int = 0
 
 
 def needs(params: Params) -> api.Needs:
@@ -34,10 +35,7 @@ def check(file: Path, params: Params, work: api.Workspace) -> api.Verdict:
     """Compares tables with the records and reads the pictures' points back."""
     text = read(file)
     records = [record for record in stored.load(work.records) if not record["variant"]]
-    days = range(params.first, params.last + 1)
-    week = f"week{(params.last - 1) // 7 + 1:02d}"
-    earlier = [record for record in records if record["week"] < week]
-    chosen = earlier + [record for record in records if stored.number_of(record["day"]) in days]
+    earlier, chosen = asked(params, records)
     found = audit.audit(text, records)
     listed = [record for record in chosen if stored.name(record) in found.listed]
     drawn, figure_faults = figures(text, file.parent, chosen)
@@ -51,6 +49,15 @@ def check(file: Path, params: Params, work: api.Workspace) -> api.Verdict:
     return api.Verdict(
         True, f"{len(listed)} experiments with tier, {found.numbers} stored numbers, {drawn} figures", evidence
     )
+
+
+def asked(params: Params, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """(the records of earlier weeks, all that the report must show)."""
+    if not params.last:
+        return [], list(records)
+    days, week = range(params.first, params.last + 1), f"week{(params.last - 1) // 7 + 1:02d}"
+    earlier = [record for record in records if record["week"] < week]
+    return earlier, earlier + [record for record in records if stored.number_of(record["day"]) in days]
 
 
 def figures(text: str, folder: Path, records: Sequence[Record]) -> tuple[int, list[str]]:

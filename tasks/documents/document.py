@@ -32,7 +32,7 @@ class Both(api.Params):
 class Highlight(api.Params):
     """A change worth a résumé bullet: `metric` at `value` against `baseline`, two points of one experiment."""
 
-    experiment: str = Field(pattern=r"^day\d+/[\w.-]+$")
+    experiment: str = Field(pattern=r"^[\w-]+/[\w.-]+$")
     metric: str
     baseline: dict[str, Any]
     value: dict[str, Any]
@@ -44,7 +44,7 @@ class Highlight(api.Params):
 class Published(api.Params):
     """A figure that somebody else published, shown beside ours with its hardware and never as a bar to pass."""
 
-    experiment: str = Field(pattern=r"^day\d+/[\w.-]+$")
+    experiment: str = Field(pattern=r"^[\w-]+/[\w.-]+$")
     metric: str  # of ours, the one that can stand beside the published figure
     what: Both
     figure: str

@@ -31,8 +31,9 @@ def name(record: Record) -> str:
 
 
 def number_of(day: str) -> int:
-    """`day08` → 8."""
-    return int(day.removeprefix("day"))
+    """`day08` → 8; 0 for a unit of another plan, which is no day of the ninety."""
+    number = day.removeprefix("day")
+    return int(number) if number.isdigit() else 0
 
 
 def cited(record: Record) -> str:

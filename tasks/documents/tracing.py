@@ -11,7 +11,7 @@ from tasks.documents.figures import number
 from tasks.documents.stored import Record
 
 NUMBER = re.compile(r"(?<![A-Za-z0-9_.,])[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?(?![0-9])")
-CITATION = re.compile(r"day\d+/[\w.-]+(?:\+[0-9a-f]{8})?(?:#[\w-]+)?")
+CITATION = re.compile(r"(?:day\d+|[a-z]+(?:-[a-z0-9]+)+)/[\w.-]+(?:\+[0-9a-f]{8})?(?:#[\w-]+)?")
 TIMES = re.compile(r"\s*[×x]\s")
 MACHINE = ("cores", "memory_gb")
 

@@ -135,12 +135,6 @@ def test_a_week_file_is_read_as_strictly(day: Project, said: Said) -> None:
     assert "plans/week01/week.yaml:2: plan.title: must be a mapping" in said("plan=week01")
 
 
-def test_two_days_must_not_share_an_id(day: Project, said: Said) -> None:
-    day.write_day(2, DAY.replace("id: day01", "id: day02").replace("[tool.py]", "[]").replace("reference", "first"))
-    answer = said("plan=week01")
-    assert "plans/week01/day02/day.yaml:7: plan.days.day02.experiments.first: the id is used in day01 too" in answer
-
-
 def test_an_environment_without_a_lock(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kind's needs are proved like the plan's own words."""
     monkeypatch.setattr(rehearsal, "needs", lambda params: [Needs(backend="x", environment="tirton")])
