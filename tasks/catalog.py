@@ -45,6 +45,10 @@ from tasks.containers import container_run, image_build
 from tasks.cuda import bottleneck, gemm_curve, gemm_precision
 from tasks.cuda import kernel as cuda_kernel
 from tasks.cuda import profile as gpu_profile
+from tasks.distributed import overlap as parallel_overlap
+from tasks.distributed import sequence as parallel_sequence
+from tasks.distributed import speedup as parallel_speedup
+from tasks.distributed import tensor as parallel_demo
 from tasks.documents import document
 from tasks.engines import build as engine_build
 from tasks.engines import calibration as engine_calibration
@@ -57,6 +61,9 @@ from tasks.kubernetes import disruption as k8s_disruption
 from tasks.kubernetes import exposure as k8s_exposure
 from tasks.kubernetes import memory as k8s_memory
 from tasks.kubernetes import scheduling as k8s_scheduling
+from tasks.llm import kv_cache, kv_cache_memory, kv_cache_policy
+from tasks.llm import benchmark as llm_benchmark
+from tasks.llm import quantize
 from tasks.observability import (
     alert_routing,
     alert_webhook,
@@ -105,8 +112,8 @@ KINDS: dict[str, Kind] = {
     "cache_proxy": cache_proxy,
     "chaos": chaos,
     "chaos_kill": chaos_kill,
-    "cuda_kernel": cuda_kernel,
     "container_run": container_run,
+    "cuda_kernel": cuda_kernel,
     "dashboard": dashboard,
     "document": document,
     "engine_build": engine_build,
@@ -115,39 +122,48 @@ KINDS: dict[str, Kind] = {
     "engine_precision": engine_precision,
     "engine_profile": engine_profile,
     "engine_workspace": engine_workspace,
+    "gemm_curve": gemm_curve,
+    "gemm_precision": gemm_precision,
+    "gpu_profile": gpu_profile,
     "histogram_buckets": histogram_buckets,
     "image_build": image_build,
     "k8s_disruption": k8s_disruption,
     "k8s_exposure": k8s_exposure,
     "k8s_memory": k8s_memory,
     "k8s_scheduling": k8s_scheduling,
+    "kv_cache": kv_cache,
+    "kv_cache_memory": kv_cache_memory,
+    "kv_cache_policy": kv_cache_policy,
     "label_cardinality": label_cardinality,
+    "llm_benchmark": llm_benchmark,
     "load_cost": load_cost,
     "load_ramp": load_ramp,
-    "gemm_curve": gemm_curve,
-    "gemm_precision": gemm_precision,
-    "gpu_profile": gpu_profile,
     "metrics_stack": metrics_stack,
     "onnx_custom": onnx_custom,
     "onnx_export": onnx_export,
     "onnx_folding": onnx_folding,
     "onnx_infer": onnx_infer,
     "onnx_session": onnx_session,
+    "parallel_demo": parallel_demo,
+    "parallel_overlap": parallel_overlap,
+    "parallel_sequence": parallel_sequence,
+    "parallel_speedup": parallel_speedup,
     "plugin_cache": plugin_cache,
     "plugin_instances": plugin_instances,
     "plugin_latency": plugin_latency,
     "plugin_roundtrip": plugin_roundtrip,
     "plugin_shapes": plugin_shapes,
+    "quantize": quantize,
     "recording_rules": recording_rules,
     "rehearsal": rehearsal,
     "scrape_cost": scrape_cost,
     "service_discovery": service_discovery,
+    "soak": soak,
     "tracing": tracing,
     "traffic_canary": traffic_canary,
     "traffic_limit": traffic_limit,
     "triton_batching": triton_batching,
     "triton_bert": triton_bert,
-    "soak": soak,
     "triton_cache": triton_cache,
     "triton_colocation": triton_colocation,
     "triton_ensemble": triton_ensemble,
@@ -164,23 +180,23 @@ CHECKS: dict[str, Check] = {
     "alert_rules": alert_rules,
     "architecture_svg": architecture_svg,
     "bert_onnx": bert_onnx,
-    "digits_engine": digits_engine,
-    "digits_onnx": digits_onnx,
-    "engine_script": engine_script,
     "cpp_source": cpp_source,
     "cuda_coalescing": cuda_coalescing,
     "cuda_source": cuda_source,
+    "digits_engine": digits_engine,
+    "digits_onnx": digits_onnx,
     "dockerfile": dockerfile,
+    "engine_script": engine_script,
     "grafana_dashboard": grafana_dashboard,
     "hpa_manifest": hpa_manifest,
     "inference_service": inference_service,
     "k8s_manifest": k8s_manifest,
     "metrics_exporter": metrics_exporter,
+    "onnx_script": onnx_script,
     "plugin_script": plugin_script,
     "plugin_source": plugin_source,
     "prometheus_config": prometheus_config,
     "readme_commands": readme_commands,
-    "onnx_script": onnx_script,
     "redis_client": redis_client,
     "report_numbers": report_numbers,
     "resume_bullets": resume_bullets,

@@ -1,0 +1,54 @@
+"""The latency–throughput curve of a sweep, drawn from its rows, with the knee marked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tasks import api
+
+AXES = ("request_rate", "concurrency")
+TITLE = "vLLM: latency against throughput"
+
+
+def draw(ctx: api.Context, file: Path) -> None:
+    """A PNG when an axis of load has at least three measured points (an earlier, interrupted run's too)."""
+    rows = api.read_rows(ctx.out / "rows.jsonl", ctx.spec)
+    for axis in AXES:
+        swept = sorted((row for row in rows if row["metrics"] and axis in row["point"]), key=lambda r: r["point"][axis])
+        if len(swept) >= 3:
+            picture(swept, axis, file)
+
+
+def knee(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row with the highest power."""
+    return max(rows, key=lambda row: float(row["metrics"]["power"]))
+
+
+def picture(rows: list[dict[str, Any]], axis: str, file: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure.suptitle(f"{TITLE} ({axis.replace('_', ' ')} {rows[0]['point'][axis]:g} to {rows[-1]['point'][axis]:g})")
+    best = knee(rows)
+    parts = {"Whole request, server's histogram": "server_e2e", "First token, client": "ttft"}
+    for number, (title, name) in enumerate(parts.items(), start=1):
+        graph = figure.add_subplot(1, 2, number)
+        across = [row["metrics"]["output_tokens_per_s"] for row in rows]
+        for share, colour in (("p50", "#3b82f6"), ("p95", "#f59e0b"), ("p99", "#ec4899")):
+            graph.plot(across, [row["metrics"][f"{name}_{share}_ms"] for row in rows], "-o", color=colour, label=share)
+        for row, x in zip(rows, across, strict=True):
+            label, y = f"{row['point'][axis]:g}", row["metrics"][f"{name}_p50_ms"]
+            graph.annotate(label, (x, y), xytext=(0, -12), textcoords="offset points", ha="center", fontsize=8)
+        x = best["metrics"]["output_tokens_per_s"]
+        graph.axvline(x, color="#6b7280", linestyle="--", linewidth=1)
+        said = f"knee: {axis.replace('_', ' ')} {best['point'][axis]:g}"
+        graph.annotate(
+            said, (x, 0.97), xycoords=("data", "axes fraction"), xytext=(-4, 0), textcoords="offset points",
+            ha="right", va="top", rotation=90, fontsize=9,
+        )  # fmt: skip
+        graph.set(title=title, xlabel="output tokens per second", ylabel="ms")
+        graph.set_ylim(bottom=0)
+        graph.grid(alpha=0.3)
+        graph.legend(fontsize="small")
+    figure.savefig(file, dpi=110)

@@ -1,0 +1,88 @@
+"""The server under a load: the chosen model on vLLM, checked against the model, and its own figures of a load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import Field
+
+from tasks import api
+from tasks.llm import agreement
+from tasks.models import lm
+from tasks.services.llm import bench, figures, vllm
+from tasks.services.llm.endpoint import Endpoint
+
+SERVER = {
+    **{
+        f"server_{name}_p{share}_ms": f"{words}: {'median' if share == 50 else f'{share}th percentile'}, "
+        "interpolated from the server's own histogram"
+        for name, words in {
+            "ttft": "time to the first token", "itl": "time between two output tokens", "e2e": "time of a whole request",
+        }.items()
+        for share in (50, 95, 99)
+    },
+    "server_queue_ms": "mean wait of a request before it was first scheduled, by the server",
+    "server_prefill_ms": "mean time of a request's prefill, by the server",
+    "server_decode_ms": "mean time of a request's decoding, by the server",
+    "preemptions": "requests that lost their KV blocks to others during the load",
+}  # fmt: skip
+HISTOGRAMS = {"ttft": figures.TTFT, "itl": figures.ITL, "e2e": figures.E2E}
+
+
+class Served(api.Params):
+    """How vLLM serves the model in an experiment."""
+
+    max_model_len: int = Field(default=1024, ge=16)
+    kv_gb: float = Field(default=0.25, gt=0)
+    max_num_seqs: int = Field(default=64, ge=1)
+    prefix_caching: bool = False  # prompts of a benchmark must not profit from earlier ones
+
+
+def both(backend: str = "vLLM") -> api.Needs:
+    """Real vLLM on whichever device there is."""
+    return api.Needs(backend=backend, environment="serving", memory_gb=4, settings=("model", "engine"))
+
+
+def on_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def folder_of(ctx: api.Workspace) -> Path:
+    return lm.home(ctx.settings, ctx.seed)
+
+
+@contextmanager
+def checked(served: Served, folder: Path, ctx: api.Context, extra: tuple[str, ...] = ()) -> Iterator[Endpoint]:
+    """A vLLM that answers as its model does, warmed up by a small load; UserError before that when it does not."""
+    ctx.say("starting vLLM")
+    options = vllm.Options(
+        max_model_len=served.max_model_len, kv_gb=served.kv_gb, max_num_seqs=served.max_num_seqs,
+        prefix_caching=served.prefix_caching, gpu=on_gpu(), extra=extra,
+    )  # fmt: skip
+    with vllm.serve(folder, options, ctx.out, ctx.say) as server:
+        agreement.require(server, folder, ctx.seed)
+        load(server, folder, ctx, requests=8, concurrency=8, prompt_tokens=32, output_tokens=16)
+        yield server
+
+
+def load(server: Endpoint, folder: Path, ctx: api.Context, **wish: object) -> bench.Result:
+    """One load by `vllm bench serve`, its report in the experiment's folder."""
+    return bench.serve(server, folder, log=ctx.out / "bench.log", **{"seed": ctx.seed, **wish})
+
+
+def own_figures(load: figures.Samples) -> dict[str, float]:
+    """The server's view of a load: `load` is the difference of two readings."""
+    tails = {
+        f"server_{name}_p{share}_ms": load.quantile(histogram, share / 100) * 1000
+        for name, histogram in HISTOGRAMS.items()
+        for share in (50, 95, 99)
+    }
+    means = {
+        f"server_{phase}_ms": load.mean(f"vllm:request_{phase}_time_seconds") * 1000
+        for phase in ("queue", "prefill", "decode")
+    }
+    return {**tails, **means, "preemptions": load.values.get("vllm:num_preemptions_total", 0.0)}
