@@ -126,7 +126,7 @@ def _names(days: Mapping[str, Path]) -> list[str]:
 
 
 def members(root: Path, name: str) -> dict[str, Path]:
-    """The days of a plan in its order: a week's own, all ninety, or those that the plan's `week.yaml` lists."""
+    """The days of a plan in its order: a week's own, all that there are, or those that its `week.yaml` lists."""
     return _members(root, name, day_folders(root), _own_file(root, name, []), [])
 
 
@@ -134,7 +134,7 @@ def _members(
     root: Path, name: str, days: Mapping[str, Path], own: Mapping[str, Any], problems: list[Problem]
 ) -> dict[str, Path]:
     if name == "all":
-        return {day: folder for day, folder in days.items() if is_week(folder.parent.name)}
+        return dict(days)
     if not isinstance(listed := own.get("days"), list):
         return {day: folder for day, folder in days.items() if name in (day, folder.parent.name)}
     where = f"plans/{name}/week.yaml"

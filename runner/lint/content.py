@@ -10,7 +10,7 @@ from runner import environments, workspace
 from runner.about import about
 from runner.errors import Mistakes
 from runner.jobs import Work
-from runner.plan import Day, Plan
+from runner.plan import Day, Plan, is_week, members, names
 from tasks.catalog import CHECKS, KINDS
 from tasks.documents.document import Highlight, Published
 
@@ -24,6 +24,7 @@ def findings(plan: Plan, work: Work, root: Path) -> Iterator[str]:
     yield from _weeks(plan, root)
     yield from _environments(work, root)
     yield from _inventory(plan, root)
+    yield from _other_plans(plan, root)
     yield from _metrics()
     commands = sum(job.experiment.kind == "command" for job in work.jobs)
     if commands > COMMAND_SHARE * len(work.jobs):
@@ -89,7 +90,7 @@ def _inventory(plan: Plan, root: Path) -> Iterator[str]:
     experiments, deliverables = root / "plans/curriculum/experiments.tsv", root / "plans/curriculum/deliverables.tsv"
     if not experiments.exists():
         return
-    days = {f"{int(day.id.removeprefix('day'))}": day for day in plan.days}
+    days = {f"{int(day.id.removeprefix('day'))}": day for day in plan.days if is_week(day.week)}
     weeks = {day.week for day in plan.days}
     for row in _rows(experiments):
         day = days.get(row["day"])
@@ -106,6 +107,20 @@ def _inventory(plan: Plan, root: Path) -> Iterator[str]:
     for row in _rows(deliverables):
         if (day := days.get(row["day"])) and row["path"] not in [d.path for d in day.deliverables]:
             yield f"{day.id}: the curriculum's deliverable {row['path']} is missing"
+
+
+def _other_plans(plan: Plan, root: Path) -> Iterator[str]:
+    """Every row of the other plans that are written is an experiment of theirs, or of a day that they select."""
+    file, known = root / "plans/curriculum/other_plans.tsv", names(root)
+    known_ids = {day.id: {e.id for e in day.experiments} for day in plan.days}
+    for row in _rows(file) if file.exists() else ():
+        if row["plan"] not in known:
+            continue
+        day, _, experiment = row["id"].partition("/")
+        if experiment not in known_ids.get(day, ()):
+            yield f"{row['plan']}: the experiment {row['id']} is missing ({row['item']})"
+        elif day not in members(root, row["plan"]):
+            yield f"{row['plan']} does not list {day}, which has {row['id']}"
 
 
 def _rows(file: Path) -> Iterator[dict[str, str]]:

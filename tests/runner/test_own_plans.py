@@ -42,9 +42,9 @@ def four(project: Project) -> Project:
     return project
 
 
-def test_its_days_stand_in_the_order_that_it_lists_and_are_no_part_of_all(four: Project) -> None:
+def test_its_days_stand_in_the_order_that_it_lists_and_its_units_end_all(four: Project) -> None:
     assert list(load(four.root, "four")["days"]) == ["days-4-7", "day02", "days-11-14"]
-    assert list(load(four.root, "all")["days"]) == ["day01", "day02"]
+    assert list(load(four.root, "all")["days"]) == ["day01", "day02", "days-4-7", "days-11-14"]
     assert names(four.root) == ["week01", "four", "day01", "day02", "days-4-7", "days-11-14", "all"]
 
 
