@@ -1,0 +1,25 @@
+"""Bytes that this process has sent over TCP, as the kernel counted them: no library's word is taken for it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+SENT_AT = 200  # offset of tcpi_bytes_sent in struct tcp_info (linux/tcp.h, since Linux 4.19)
+SIZE = 256
+
+
+def sent_bytes() -> int:
+    """Over all TCP sockets that are open now. Retransmissions count; closed sockets do not."""
+    return sum(map(sent, os.listdir("/proc/self/fd")))
+
+
+def sent(descriptor: str) -> int:
+    """Of one descriptor; 0 for what is no TCP connection."""
+    try:
+        with socket.socket(fileno=os.dup(int(descriptor))) as one:
+            info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SIZE)
+    except OSError:
+        return 0  # closed meanwhile, a file, or another protocol
+    return int(struct.unpack_from("Q", info, SENT_AT)[0]) if len(info) >= SENT_AT + 8 else 0
