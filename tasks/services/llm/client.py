@@ -1,4 +1,4 @@
-"""The one client of every engine: the OpenAI API, plain, chat, streamed and concurrent; and the server's own figures."""
+"""The one client of every engine: the OpenAI API, plain, chat, streamed and concurrent."""
 
 from __future__ import annotations
 

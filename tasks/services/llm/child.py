@@ -1,0 +1,69 @@
+"""`python -m tasks.services.llm.child ENGINE MODEL PORT SETUP`: an engine in its own process.
+
+It answers the OpenAI API. ENGINE names a module of this package with `run(model, setup, port, mode)`, or `module:mode`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tasks.api import UserError
+from tasks.services import process
+from tasks.services.llm import endpoint
+from tasks.services.llm.endpoint import Endpoint
+from tasks.services.llm.jobs import Setup
+
+ROOT = Path(__file__).resolve().parents[3]
+ATTEMPTS = 2  # a free port can be taken by another process before the server binds it
+
+
+@contextmanager
+def serve(
+    engine: str, model: Path, setup: Setup, folder: Path, say: Callable[[str], None] = print, timeout_s: float = 240
+) -> Iterator[Endpoint]:
+    """Serve `model` with an engine of this package until the block ends; its log goes to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{engine.replace(':', '-')}.log"
+    name = setup.name or model.name
+    with ExitStack() as stack:
+        for left in reversed(range(ATTEMPTS)):
+            port = process.free_port()
+            started = endpoint.serve(
+                engine, argv(engine, model, port, setup), port, name, log=log, cwd=ROOT, timeout_s=timeout_s,
+                env={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"},
+            )  # fmt: skip
+            try:
+                server = stack.enter_context(started)
+                break
+            except UserError as error:
+                if not left or "likely cause: port" not in error.what:
+                    raise
+        say(f"{engine} serves {name} on {server.address}")
+        yield server
+
+
+def argv(engine: str, model: Path, port: int, setup: Setup) -> list[str]:
+    given = {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(setup).items()}
+    python = str(setup.python or sys.executable)
+    return [python, "-m", "tasks.services.llm.child", engine, str(model), str(port), json.dumps(given)]
+
+
+def main() -> None:
+    engine, model, port, given = sys.argv[1:]
+    values = json.loads(given)
+    for key in ("cache", "python"):
+        values[key] = Path(values[key]) if values[key] else None
+    setup = Setup(**values)
+    name, _, mode = engine.partition(":")
+    module = importlib.import_module(f"tasks.services.llm.{name}")
+    module.run(Path(model), setup, int(port), mode)
+
+
+if __name__ == "__main__":
+    main()
