@@ -51,6 +51,7 @@ class Options:
     memory_utilization: float | None = None
     gpu: bool = False
     name: str = ""  # what the model is called; its folder's name when empty
+    paths: tuple[Path, ...] = ()  # further folders for the server's PYTHONPATH
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def given(options: Options) -> list[str]:
 
 def environment(options: Options, folder: Path) -> dict[str, str]:
     """What the server's process needs: no network, no usage report, and vLLM's own name (see `named`)."""
-    paths = [named(options.python, folder), os.environ.get("PYTHONPATH", "")]
+    paths = [*map(str, options.paths), named(options.python, folder), os.environ.get("PYTHONPATH", "")]
     env = {
         "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
