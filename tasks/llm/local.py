@@ -1,0 +1,114 @@
+"""A language model in this process, on the GPU where there is one: loaded, given texts, its work timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tasks import api
+from tasks.models import lm, quiz
+
+MIB = 1024**2
+
+
+def load(ctx: api.Workspace, attention: str = "sdpa") -> tuple[Any, Any]:
+    """(model, tokenizer) of the chosen settings, float32: cached and recomputed tokens can only be equal in a
+    precision whose rounding does not decide. One thread on a CPU: steps of a small model are too short to share.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = lm.home(ctx.settings, ctx.seed)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", attn_implementation=attention)
+    return settled(model), AutoTokenizer.from_pretrained(folder)
+
+
+def settled(model: Any) -> Any:
+    """The model ready to infer, on the device that this machine has."""
+    import torch
+
+    if torch.cuda.is_available():
+        return model.cuda().eval()
+    torch.set_num_threads(1)
+    return model.eval()
+
+
+def text(seed: int) -> str:
+    """A long text that the small models can continue: held-out questions with their answers."""
+    asked = quiz.held_out(300, seed)
+    return "".join(f"{lm.asked(one.prompt, chat=False)}{one.answer}{lm.END}\n" for one in asked)
+
+
+def text_ids(tokenizer: Any, tokens: int, seed: int) -> Any:
+    """That text's first token ids, [1, tokens]; it is repeated where it is too short."""
+    import torch
+
+    once: list[int] = tokenizer(text(seed), add_special_tokens=False)["input_ids"]
+    return torch.tensor([list(islice(once * (tokens // len(once) + 1), tokens))])
+
+
+def drawn(vocab: int, shape: tuple[int, ...], seed: int) -> Any:
+    """Random token ids: no two repeats of a measurement see the same."""
+    import torch
+
+    return torch.randint(vocab, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def milliseconds(work: Callable[[], object], device: Any) -> float:
+    """How long one call takes, the device's queue included."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - start)
+
+
+def stored_bytes(cache: Any) -> int:
+    """Bytes of all tensors that a cache's layers hold, each storage counted once: nothing is taken on a word."""
+    import torch
+
+    storages: dict[int, int] = {}
+    for layer in cache.layers:
+        for tensor in _tensors(vars(layer).values(), torch.Tensor):
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def _tensors(values: Sequence[Any] | Any, kind: type) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, kind):
+            found.append(value)
+        elif isinstance(value, dict):
+            found += _tensors(value.values(), kind)
+        elif isinstance(value, list | tuple):
+            found += _tensors(value, kind)
+    return found
+
+
+def needs(backend: str = "transformers", memory_gb: float = 3) -> api.Needs:
+    """One backend for both devices: the GPU is used where there is one."""
+    return api.Needs(backend=backend, environment="training", memory_gb=memory_gb, settings=("model",))
+
+
+def on_device(memory_gb: float = 3) -> list[api.Needs]:
+    """The device's memory is the subject: a GPU's, or the host's in its place."""
+    gpu = api.Needs(
+        backend="transformers (CUDA)", environment="training", gpus=1, memory_gb=memory_gb, settings=("model",)
+    )
+    host = api.Needs(
+        backend="transformers (host memory)", stand_in_for="GPU memory", environment="training", memory_gb=memory_gb,
+        settings=("model",),
+    )  # fmt: skip
+    return [gpu, host]
+
+
+def folder_of(ctx: api.Workspace) -> Path:
+    return lm.home(ctx.settings, ctx.seed)
