@@ -62,7 +62,10 @@ from tasks.kubernetes import exposure as k8s_exposure
 from tasks.kubernetes import memory as k8s_memory
 from tasks.kubernetes import scheduling as k8s_scheduling
 from tasks.llm import kv_cache, kv_cache_memory, kv_cache_policy
+from tasks.llm import batching as llm_batching
 from tasks.llm import benchmark as llm_benchmark
+from tasks.llm import ceiling as llm_ceiling
+from tasks.llm import generate_steps as llm_generate_steps
 from tasks.llm import quantize
 from tasks.observability import (
     alert_routing,
@@ -91,6 +94,14 @@ from tasks.traffic import canary as traffic_canary
 from tasks.traffic import cost as load_cost
 from tasks.traffic import limit as traffic_limit
 from tasks.traffic import ramp as load_ramp
+from tasks.training import accumulation as lora_accumulation
+from tasks.training import comparison as lora_compare
+from tasks.training import data as finetune_data
+from tasks.training import deploy as lora_deploy
+from tasks.training import forgetting as lora_forgetting
+from tasks.training import lora as lora_finetune
+from tasks.training import preference as lora_dpo
+from tasks.training import qlora as lora_qlora
 from tasks.triton import batching as triton_batching
 from tasks.triton import bert_serve as triton_bert
 from tasks.triton import colocation as triton_colocation
@@ -122,9 +133,17 @@ KINDS: dict[str, Kind] = {
     "engine_precision": engine_precision,
     "engine_profile": engine_profile,
     "engine_workspace": engine_workspace,
+    "lora_accumulation": lora_accumulation,
+    "lora_compare": lora_compare,
+    "lora_deploy": lora_deploy,
+    "lora_dpo": lora_dpo,
+    "lora_finetune": lora_finetune,
+    "lora_forgetting": lora_forgetting,
+    "lora_qlora": lora_qlora,
     "gemm_curve": gemm_curve,
     "gemm_precision": gemm_precision,
     "gpu_profile": gpu_profile,
+    "finetune_data": finetune_data,
     "histogram_buckets": histogram_buckets,
     "image_build": image_build,
     "k8s_disruption": k8s_disruption,
@@ -135,7 +154,10 @@ KINDS: dict[str, Kind] = {
     "kv_cache_memory": kv_cache_memory,
     "kv_cache_policy": kv_cache_policy,
     "label_cardinality": label_cardinality,
+    "llm_batching": llm_batching,
     "llm_benchmark": llm_benchmark,
+    "llm_ceiling": llm_ceiling,
+    "llm_generate_steps": llm_generate_steps,
     "load_cost": load_cost,
     "load_ramp": load_ramp,
     "metrics_stack": metrics_stack,

@@ -1,0 +1,114 @@
+"""Kind `lora_dpo`: direct preference optimization by trl on top of SFT: the right answer before a wrong one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tasks import api
+from tasks.training import base, rows, scoring, sft
+from tasks.training.base import Recipe
+from tasks.training.rows import Row
+
+METRICS = {
+    "preference_accuracy_pct": "held-out pairs of which the right answer is the likelier one",
+    "margin_mean": "log-likelihood of the right answer less that of the wrong one, nats, mean over held-out pairs",
+    "chosen_loss": "negative log-likelihood of a held-out right answer, nats, mean",
+    "held_out_exact_match_pct": "held-out questions that are answered exactly",
+}
+
+
+class Params(api.Params):
+    """SFT by `sft` first; then DPO by `recipe`, whose adapters are new ones on the merged result of the SFT.
+
+    `beta`: how strongly DPO holds the model to where it started.
+    """
+
+    data: str = "qa_dataset.jsonl"
+    held_out_pct: int = Field(default=20, ge=1, le=50)
+    sft: Recipe = Recipe()
+    recipe: Recipe = Recipe()
+    beta: float = Field(default=0.1, gt=0)
+
+
+class Point(api.Params):
+    """`stage`: the model after SFT, or after DPO on top of it."""
+
+    stage: Literal["sft", "dpo"] = "dpo"
+
+
+def needs(params: Params) -> Sequence[api.Needs]:
+    return base.rows_needs()
+
+
+def run(params: Params, ctx: api.Context) -> None:
+    base.quiet()
+    whole = rows.read(ctx.day / params.data)
+    parts, wrong = rows.split(whole, params.held_out_pct, ctx.seed), wrong_answers(whole, ctx.seed)
+    folder = base.home(ctx, ctx.say)
+    tokenizer = base.tokenizer(folder)
+    model = base.adapted(base.load(folder), params.sft, ctx.seed)
+    sft.train(model, tokenizer, parts.train, params.sft, ctx.scratch / "sft", ctx.seed, ctx.say)
+    model = model.merge_and_unload()
+    for point in sorted(ctx.points, key=lambda each: each.stage == "dpo"):  # the SFT model is what DPO goes on from
+        if point.stage == "dpo":
+            model = base.adapted(model, params.recipe, ctx.seed)
+            prefer(model, tokenizer, parts.train, wrong, params, ctx)
+        ctx.record(point, preferences(model, tokenizer, parts.held_out, wrong))
+
+
+def wrong_answers(whole: Sequence[Row], seed: int) -> dict[int, str]:
+    """For each row (by line) the answer of another row, of the same topic where rows name topics."""
+    rng, found = random.Random(seed), {}
+    for row in whole:
+        others = sorted({each.answer for each in whole if each.topic == row.topic and each.answer != row.answer})
+        if not others:
+            raise api.UserError(f"line {row.line}: no other row of its topic has another answer", remedy="add rows")
+        found[row.line] = rng.choice(others)
+    return found
+
+
+def pairs(chosen: Sequence[Row], wrong: dict[int, str]) -> list[dict[str, Any]]:
+    """Rows in trl's conversational preference form."""
+    return [
+        {**given, "chosen": given.pop("completion"), "rejected": [{"role": "assistant", "content": wrong[row.line]}]}
+        for row, given in zip(chosen, rows.conversations(chosen), strict=True)
+    ]
+
+
+def prefer(
+    model: Any, tokenizer: Any, chosen: Sequence[Row], wrong: dict[int, str], params: Params, ctx: api.Context
+) -> None:
+    """Train the adapters in place; the reference is the same model with its adapters switched off."""
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import DPOConfig, DPOTrainer
+
+    recipe = params.recipe
+    config = DPOConfig(
+        output_dir=str(ctx.scratch / "dpo"), per_device_train_batch_size=recipe.batch, beta=params.beta,
+        num_train_epochs=recipe.epochs, gradient_accumulation_steps=recipe.accumulate, seed=ctx.seed,
+        learning_rate=recipe.learning_rate, max_length=None, logging_steps=50, save_strategy="no", report_to="none",
+        disable_tqdm=True, gradient_checkpointing=False, bf16=base.device() == "cuda",
+        use_cpu=base.device() == "cpu", dataloader_pin_memory=False,
+    )  # fmt: skip
+    data = Dataset.from_list(pairs(chosen, wrong))
+    trainer = DPOTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+
+
+def preferences(model: Any, tokenizer: Any, held_out: Sequence[Row], wrong: dict[int, str]) -> dict[str, float]:
+    right = scoring.answer_losses(model, tokenizer, held_out)
+    other = scoring.answer_losses(model, tokenizer, [replace(row, answer=wrong[row.line]) for row in held_out])
+    margins = [bad - good for good, bad in zip(right, other, strict=True)]
+    return {
+        "preference_accuracy_pct": 100 * sum(margin > 0 for margin in margins) / len(margins),
+        "margin_mean": sum(margins) / len(margins),
+        "chosen_loss": sum(right) / len(right),
+        "held_out_exact_match_pct": scoring.exact_match_pct(model, tokenizer, held_out),
+    }
