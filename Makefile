@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.test-installed
 
-.PHONY: install week01 week02 week03 test check lint pictures bench clean
+PLANS := week01 week02 week03 week12 four_weeks twelve_weeks finetune
+
+.PHONY: install $(PLANS) test check lint pictures bench clean
 
 install: $(INSTALLED)
 
@@ -21,7 +23,7 @@ $(TESTED): $(INSTALLED)
 	@touch $@
 
 # 3: all that can run here has run; what is blocked is named with its remedy
-week01 week02 week03: $(INSTALLED)
+$(PLANS): $(INSTALLED)
 	$(BIN)/run setup plan=$@
 	$(BIN)/run plan=$@ || [ $$? -eq 3 ]
 

@@ -14,7 +14,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from runner import store
+from runner import settings, store
 from runner.errors import mistake, nearest
 from runner.parsed import cache_home
 from runner.spec import file_hash
@@ -22,15 +22,22 @@ from tasks.api import Needs
 
 Say = Callable[[str], None]
 BROUGHT = "# brought along"
+WITHOUT = "# without:"  # packages that others bring along and that must go again
+DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def lock_file(root: Path, name: str) -> Path:
-    """The pinned requirements of an environment: `conf/environment/locks/<name>.txt`."""
-    return root / "conf" / "environment" / "locks" / f"{name}.txt"
+    """The pinned requirements of an environment: `conf/environment/locks/<name>.txt`.
+
+    Where CUDA needs other packages there is `<name>.cuda.txt`, for machines with NVIDIA's driver.
+    """
+    locks = root / "conf" / "environment" / "locks"
+    cuda = locks / f"{name}.cuda.txt"
+    return cuda if DRIVER.exists() and cuda.exists() else locks / f"{name}.txt"
 
 
 def known(root: Path) -> list[str]:
-    return sorted(path.stem for path in lock_file(root, "x").parent.glob("*.txt"))
+    return [name for name in settings.environments(root) if name != "runner"]
 
 
 def python(root: Path, name: str, mode: str) -> Path:
@@ -119,24 +126,39 @@ def provision_all(root: Path, needs: Needs, mode: str, say: Say) -> Path:
 
 def _install(root: Path, name: str, staged: Path, say: Say) -> None:
     lock, log = lock_file(root, name), staged / "install.log"
-    total = len(pins(root, name))
-    argv = [str(staged / "bin/python"), "-m", "pip", "install", "--progress-bar", "off", "--no-input", "-r", str(lock)]
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    pip = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    pip = [str(staged / "bin/python"), "-m", "pip"]
     lines: list[str] = []
     try:
-        for message in _progress(pip, lines, name, total):
-            say(message)
+        code = _piped([*pip, "install", "--progress-bar", "off", "--no-input", "-r", str(lock)], lines, root, name, say)
+        if not code and (unwanted := without(lock)):
+            code = _piped([*pip, "uninstall", "-y", *unwanted], lines, root, name, say)
     finally:
-        if pip.poll() is None:
-            pip.terminate()
-        code = pip.wait()
         log.write_text("".join(lines), encoding="utf-8")
     if code:
         keep = cache_home() / f"install-{name}.log"
         shutil.copy(log, keep)
         last = "".join([line for line in lines if "WARNING" not in line][-6:]).strip()
         raise mistake(f"the environment '{name}' could not be made:\n{last}", where=str(keep), key=str(lock))
+
+
+def without(lock: Path) -> list[str]:
+    """Packages that the lock's `# without:` line takes out again after the installation."""
+    lines = lock.read_text(encoding="utf-8").splitlines()
+    return [word for line in lines if line.startswith(WITHOUT) for word in line.removeprefix(WITHOUT).split()]
+
+
+def _piped(argv: list[str], lines: list[str], root: Path, name: str, say: Say) -> int:
+    """Run pip, its output into `lines` and its progress to `say`. Returns its exit code."""
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    pip = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    try:
+        for message in _progress(pip, lines, name, len(pins(root, name))):
+            say(message)
+    finally:
+        if pip.poll() is None:
+            pip.terminate()
+        code = pip.wait()
+    return code
 
 
 def _progress(pip: subprocess.Popen[str], lines: list[str], name: str, total: int) -> Iterator[str]:

@@ -27,7 +27,10 @@ def choice(root: Path, group: str, name: str) -> dict[str, Any]:
 
 def environments(root: Path) -> list[str]:
     """The runner's own environment and those that a lock describes."""
-    return ["runner", *sorted(path.stem for path in (root / "conf" / "environment" / "locks").glob("*.txt"))]
+    return [
+        "runner",
+        *sorted({path.name.partition(".")[0] for path in (root / "conf/environment/locks").glob("*.txt")}),
+    ]
 
 
 def choices(root: Path, group: str) -> list[str]:
