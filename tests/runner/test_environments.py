@@ -44,4 +44,4 @@ def test_what_a_lock_does_without_is_gone_although_another_package_asks_for_it(r
     seen = subprocess.run([python, "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
     assert "jinja2" in seen.lower()
     assert "markupsafe" not in seen.lower()
-    assert "small: unpacking 2 packages" in said
+    assert said[0] == "small: creating the environment"
