@@ -45,6 +45,10 @@ from tasks.containers import container_run, image_build
 from tasks.cuda import bottleneck, gemm_curve, gemm_precision
 from tasks.cuda import kernel as cuda_kernel
 from tasks.cuda import profile as gpu_profile
+from tasks.dispatching import batching as dispatch_batching
+from tasks.dispatching import latency as dispatch_latency
+from tasks.dispatching import load as dispatch_load
+from tasks.dispatching import queueing as dispatch
 from tasks.distributed import overlap as parallel_overlap
 from tasks.distributed import sequence as parallel_sequence
 from tasks.distributed import speedup as parallel_speedup
@@ -62,11 +66,15 @@ from tasks.kubernetes import exposure as k8s_exposure
 from tasks.kubernetes import memory as k8s_memory
 from tasks.kubernetes import scheduling as k8s_scheduling
 from tasks.llm import kv_cache, kv_cache_memory, kv_cache_policy
+from tasks.llm import api_load as llm_api_load
 from tasks.llm import batching as llm_batching
 from tasks.llm import benchmark as llm_benchmark
+from tasks.llm import frameworks as llm_frameworks
+from tasks.llm import serve as llm_serve
 from tasks.llm import ceiling as llm_ceiling
 from tasks.llm import generate_steps as llm_generate_steps
-from tasks.llm import quantize
+from tasks.llm import quantize, quantize_bits, quantize_gain, quantize_load
+from tasks.llm import trtllm_build
 from tasks.observability import (
     alert_routing,
     alert_webhook,
@@ -126,6 +134,10 @@ KINDS: dict[str, Kind] = {
     "container_run": container_run,
     "cuda_kernel": cuda_kernel,
     "dashboard": dashboard,
+    "dispatch": dispatch,
+    "dispatch_batching": dispatch_batching,
+    "dispatch_latency": dispatch_latency,
+    "dispatch_load": dispatch_load,
     "document": document,
     "engine_build": engine_build,
     "engine_calibration": engine_calibration,
@@ -154,8 +166,11 @@ KINDS: dict[str, Kind] = {
     "kv_cache_memory": kv_cache_memory,
     "kv_cache_policy": kv_cache_policy,
     "label_cardinality": label_cardinality,
+    "llm_api_load": llm_api_load,
     "llm_batching": llm_batching,
     "llm_benchmark": llm_benchmark,
+    "llm_frameworks": llm_frameworks,
+    "llm_serve": llm_serve,
     "llm_ceiling": llm_ceiling,
     "llm_generate_steps": llm_generate_steps,
     "load_cost": load_cost,
@@ -176,12 +191,16 @@ KINDS: dict[str, Kind] = {
     "plugin_roundtrip": plugin_roundtrip,
     "plugin_shapes": plugin_shapes,
     "quantize": quantize,
+    "quantize_bits": quantize_bits,
+    "quantize_gain": quantize_gain,
+    "quantize_load": quantize_load,
     "recording_rules": recording_rules,
     "rehearsal": rehearsal,
     "scrape_cost": scrape_cost,
     "service_discovery": service_discovery,
     "soak": soak,
     "tracing": tracing,
+    "trtllm_build": trtllm_build,
     "traffic_canary": traffic_canary,
     "traffic_limit": traffic_limit,
     "triton_batching": triton_batching,

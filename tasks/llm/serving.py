@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,10 +64,15 @@ def checked(served: Served, folder: Path, ctx: api.Context, extra: tuple[str, ..
         max_model_len=served.max_model_len, kv_gb=served.kv_gb, max_num_seqs=served.max_num_seqs,
         prefix_caching=served.prefix_caching, gpu=on_gpu(), extra=extra,
     )  # fmt: skip
-    with vllm.serve(folder, options, ctx.out, ctx.say) as server:
-        agreement.require(server, folder, ctx.seed)
-        load(server, folder, ctx, requests=8, concurrency=8, prompt_tokens=32, output_tokens=16)
-        yield server
+    work = ctx.scratch / "vllm"
+    try:
+        with vllm.serve(folder, options, work, ctx.say) as server:
+            agreement.require(server, folder, ctx.seed)
+            load(server, folder, ctx, requests=4, concurrency=4, prompt_tokens=16, output_tokens=8)
+            yield server
+    finally:
+        if (log := work / "vllm.log").exists():
+            shutil.copy(log, ctx.out)
 
 
 def load(server: Endpoint, folder: Path, ctx: api.Context, **wish: object) -> bench.Result:
