@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.api import Params
 from tasks.models import cache, diffusion_parts, judge, scenes
 from tasks.models.diffusion_parts import Shape
 
@@ -75,10 +74,10 @@ def train(stage: Path, wanted: Shape, seed: int, say: Callable[[str], None]) -> 
     began, rng = time.process_time(), random.Random(f"diffusion {seed}")
     drawn = scenes.examples(judge.ALONE, rng)
     shown = [next(drawn) for _ in range(LATENTS)]
-    pictures = judge.pixels([picture for _, picture in shown])
+    pictures = judge.pixels([example.picture for example in shown])
     vae = diffusion_parts.vae(wanted)
     train_vae(vae, pictures, wanted, say)
-    tokens = diffusion_parts.tokens([scene.caption for scene, _ in shown])
+    tokens = diffusion_parts.tokens([example.scene.caption for example in shown])
     text, unet = diffusion_parts.text_encoder(wanted), diffusion_parts.unet(wanted)
     unet = train_unet(text, unet, encoded(vae, pictures), tokens, wanted, say)
     spent = time.process_time() - began

@@ -19,15 +19,15 @@ class Shape(Params):
     """Shape and training: the `diffusion` part of a model's settings."""
 
     text_hidden: int = 32
-    vae_channels: int = 24
+    vae_channels: int = 8  # then twice and four times as many
     latent_channels: int = 4
-    unet_channels: int = 32
-    vae_steps: int = 400
-    vae_batch: int = 32
-    vae_rate: float = 0.004
-    unet_steps: int = 1500
-    unet_batch: int = 64
-    unet_rate: float = 0.003
+    unet_channels: int = 32  # then twice as many
+    vae_steps: int = 450
+    vae_batch: int = 16
+    vae_rate: float = 0.005
+    unet_steps: int = 1100
+    unet_batch: int = 32
+    unet_rate: float = 0.002
 
 
 def tokenizer() -> Any:
@@ -70,7 +70,7 @@ def vae(wanted: Shape) -> Any:
     wide = wanted.vae_channels
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(wide // 3 * 2, wide, wide), layers_per_block=1, latent_channels=wanted.latent_channels,
+        block_out_channels=(wide, 2 * wide, 4 * wide), layers_per_block=1, latent_channels=wanted.latent_channels,
         norm_num_groups=GROUPS, sample_size=scenes.SIDE, mid_block_add_attention=False,
     )  # fmt: skip
 
@@ -82,8 +82,8 @@ def unet(wanted: Shape) -> Any:
     return UNet2DConditionModel(
         sample_size=scenes.SIDE // 4, in_channels=wanted.latent_channels, out_channels=wanted.latent_channels,
         layers_per_block=1, block_out_channels=(wide, 2 * wide), norm_num_groups=GROUPS, attention_head_dim=4,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=wanted.text_hidden,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=wanted.text_hidden,
     )  # fmt: skip
 
 

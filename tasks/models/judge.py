@@ -56,19 +56,20 @@ def train(stage: Path, seed: int, say: Callable[[str], None]) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
     for _ in range(STEPS):
         shown = [next(drawn) for _ in range(BATCH)]
-        seen = pixels([picture for _, picture in shown])
+        seen = pixels([example.picture for example in shown])
         logits = network(seen + NOISE * torch.rand(BATCH, 1, 1, 1) * torch.randn_like(seen))
         loss = sum(
             torch.nn.functional.cross_entropy(part, torch.tensor(labels))
-            for part, labels in zip(split(logits), answers([scene.first for scene, _ in shown]), strict=True)
+            for part, labels in zip(split(logits), answers([example.scene.first for example in shown]), strict=True)
         )
         loss.backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-    fresh = [(scene, scenes.picture(scene, random.Random(f"test {seed} {n}"))) for n, scene in enumerate(ALONE * 20)]
-    told = named_by(network.eval())(numbers([picture for _, picture in fresh]))
-    accuracy = sum(said == scene.caption for said, (scene, _) in zip(told, fresh, strict=True)) / TEST
+    unseen = scenes.examples(ALONE, random.Random(f"judged {seed}"))
+    fresh = [next(unseen) for _ in range(TEST)]
+    told = named_by(network.eval())(numbers([example.picture for example in fresh]))
+    accuracy = sum(said == example.scene.caption for said, example in zip(told, fresh, strict=True)) / TEST
     say(f"the judge names {accuracy:.3f} of {TEST} fresh drawn pictures right")
     save_file(network.state_dict(), stage / WEIGHTS)
     (stage / FACTS).write_text(json.dumps({"accuracy": accuracy}), encoding="utf-8")

@@ -57,39 +57,59 @@ TAUGHT = tuple(scene for scene in PAIRS if not scene.held_out)
 HELD_OUT = tuple(scene for scene in PAIRS if scene.held_out)
 
 
-def examples(scenes: tuple[Scene, ...], rng: random.Random) -> Iterator[tuple[Scene, Any]]:
-    """Endlessly: a scene and a new picture of it, uint8 [SIDE, SIDE, 3]."""
+@dataclass(frozen=True)
+class Place:
+    """Where a thing is drawn: centre and radius in pixels."""
+
+    thing: Thing
+    x: float
+    y: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """`picture` is uint8 [SIDE, SIDE, 3]."""
+
+    scene: Scene
+    places: tuple[Place, ...]
+    picture: Any
+
+
+def examples(scenes: tuple[Scene, ...], rng: random.Random) -> Iterator[Example]:
+    """Endlessly: a scene, and a new picture of it."""
     while True:
         scene = rng.choice(scenes)
-        yield scene, picture(scene, rng)
+        where = places(scene, rng)
+        yield Example(scene, where, picture(where))
 
 
-def held_out(count: int, seed: int) -> list[tuple[Scene, Any]]:
+def held_out(count: int, seed: int) -> list[Example]:
     """`count` pictures of scenes that no training shows."""
     found = examples(HELD_OUT, random.Random(f"held out {seed}"))
     return [next(found) for _ in range(count)]
 
 
-def picture(scene: Scene, rng: random.Random) -> Any:
-    """One picture of the scene, uint8 [SIDE, SIDE, 3]; `rng` decides where exactly and how large."""
+def picture(where: tuple[Place, ...]) -> Any:
     import numpy
     from PIL import Image, ImageDraw
 
     large = Image.new("RGB", (SIDE * FINE, SIDE * FINE), PAPER)
     pen = ImageDraw.Draw(large)
-    for thing, centre, radius in places(scene, rng):
-        stroke(pen, thing, *(FINE * value for value in (*centre, radius)))
+    for place in where:
+        stroke(pen, place.thing, FINE * place.x, FINE * place.y, FINE * place.radius)
     return numpy.asarray(large.resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
-def places(scene: Scene, rng: random.Random) -> list[tuple[Thing, tuple[float, float], float]]:
-    """Each thing with its centre and radius in pixels."""
+def places(scene: Scene, rng: random.Random) -> tuple[Place, ...]:
+    """`rng` decides where exactly each thing is, and how large."""
     if scene.second is None:
-        return [(scene.first, (16 + rng.uniform(-3, 3), 16 + rng.uniform(-3, 3)), rng.uniform(8, 10))]
-    spots = [(along + rng.uniform(-1.5, 1.5), 16 + rng.uniform(-5, 5)) for along in (8, 24)]
+        return (Place(scene.first, 16 + rng.uniform(-3, 3), 16 + rng.uniform(-3, 3), rng.uniform(8, 10)),)
+    spots = [(along + rng.uniform(-1.5, 1.5), 16 + rng.uniform(-4, 4)) for along in (8, 24)]
     if scene.relation == "above":
         spots = [(across, along) for along, across in spots]
-    return [(thing, spot, rng.uniform(5, 6.5)) for thing, spot in zip((scene.first, scene.second), spots, strict=True)]
+    both = zip((scene.first, scene.second), spots, strict=True)
+    return tuple(Place(thing, x, y, rng.uniform(5.5, 6.5)) for thing, (x, y) in both)
 
 
 def stroke(pen: Any, thing: Thing, x: float, y: float, radius: float) -> None:

@@ -1,4 +1,4 @@
-"""What lies beside the tiny LLaVA's weights: vocabulary, tokenizer, chat template, picture processor; and its questions."""
+"""What lies beside the tiny LLaVA's weights: vocabulary, tokenizer, chat template, picture processor, questions."""
 
 from __future__ import annotations
 

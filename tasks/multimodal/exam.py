@@ -1,0 +1,93 @@
+"""Held-out pictures with one right answer each, for the tiny model and for a real one alike; and the sheet of both."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.models import hub, scenes, vlm, vlm_files
+
+REAL_SIDE = 336  # pixels that a pretrained tower expects, at least
+TOLD = (
+    "Each picture shows coloured shapes. Colours: red, green, blue, yellow. Shapes: circle, square, triangle, cross. "
+    "Answer in lower case with nothing else. {}"
+)
+WORDING = {
+    "describe": "Describe the picture like one of these: 'a red circle above a blue cross', "
+    "'a red circle left of a blue cross'.",
+    "colour": "{prompt}? One word.",
+}
+CELL, CAPTION = 128, 30  # pixels of a picture on a sheet, and of the text below it
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A picture (PNG), what is asked of it, and the one right answer."""
+
+    task: str
+    picture: bytes
+    prompt: str
+    answer: str
+
+    def right(self, told: str) -> bool:
+        return " ".join(told.lower().replace(".", "").split()) == self.answer
+
+
+def model(settings: Mapping[str, Any], seed: int, say: Any) -> tuple[Path, bool]:
+    """The vision-language model's folder, and whether it was trained here rather than fetched."""
+    part = dict(settings.get("model", {}).get("vlm", {}))
+    if "repo" in part or "folder" in part:
+        return hub.home(hub.Source.model_validate(part), say), False
+    return vlm.home(settings, seed, say), True
+
+
+def questions(count: int, seed: int, tiny: bool) -> list[Asked]:
+    """`count` new pictures; two of three are to be described, of the others a colour is asked. None shows a scene of
+    the training."""
+    found = []
+    for number, example in enumerate(scenes.held_out(count, seed)):
+        known = vlm_files.questions(example.scene)
+        question = known[-1] if number % 3 == 2 else known[0]
+        picture = png(example.picture, scenes.SIDE if tiny else REAL_SIDE)
+        wording = question.prompt if tiny else TOLD.format(WORDING[question.task].format(prompt=question.prompt))
+        found.append(Asked(question.task, picture, wording, question.answer))
+    return found
+
+
+def png(picture: Any, side: int) -> bytes:
+    from PIL import Image
+
+    sink = io.BytesIO()
+    image = Image.fromarray(picture)
+    (image if side == scenes.SIDE else image.resize((side, side), Image.Resampling.NEAREST)).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def pixels(picture: bytes) -> Any:
+    """A PNG as uint8 [height, width, 3]."""
+    import numpy
+    from PIL import Image
+
+    return numpy.asarray(Image.open(io.BytesIO(picture), formats=["PNG"]).convert("RGB"))
+
+
+def share_pct(hits: Sequence[bool]) -> float:
+    return 100 * sum(hits) / len(hits)
+
+
+def sheet(file: Path, cells: Sequence[tuple[Any, str, bool]], columns: int = 5) -> None:
+    """A contact sheet: pictures (uint8 [h, w, 3]) each above its text, green when right, else red."""
+    from PIL import Image, ImageDraw
+
+    rows, columns = -(-len(cells) // columns), min(columns, len(cells))
+    large = Image.new("RGB", (columns * (CELL + 8) + 8, rows * (CELL + CAPTION + 8) + 8), "white")
+    pen = ImageDraw.Draw(large)
+    for index, (picture, text, right) in enumerate(cells):
+        x, y = 8 + index % columns * (CELL + 8), 8 + index // columns * (CELL + CAPTION + 8)
+        shown = Image.fromarray(picture)
+        large.paste(shown.resize((CELL, CELL), Image.Resampling.NEAREST), (x, y))
+        pen.text((x, y + CELL + 2), text, fill=(20, 110, 50) if right else (190, 30, 30))
+    large.save(file)

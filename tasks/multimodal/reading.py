@@ -1,0 +1,39 @@
+"""A vision-language model in this process, by transformers: the reference that servers are compared with."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.multimodal.exam import Asked
+
+MAX_TOKENS = 16
+
+
+def device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def answers(folder: Path, asked: Sequence[Asked]) -> list[str]:
+    """The greedy answers, one by one; in bfloat16 on a GPU, as it is served there."""
+    import torch
+    from PIL import Image
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    dtype = torch.bfloat16 if device() == "cuda" else torch.float32
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(device()).eval()
+    processor, found = AutoProcessor.from_pretrained(folder), []
+    for each in asked:
+        content = [{"type": "image"}, {"type": "text", "text": each.prompt}]
+        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        picture = Image.open(io.BytesIO(each.picture)).convert("RGB")
+        given = processor(images=picture, text=text, return_tensors="pt").to(device())
+        given.pop("token_type_ids", None)  # the decoder has no use for them
+        with torch.inference_mode():
+            told = model.generate(**given, max_new_tokens=MAX_TOKENS, do_sample=False)
+        answer = told[0, given["input_ids"].shape[1] :]
+        found.append(str(processor.tokenizer.decode(answer, skip_special_tokens=True)).strip())
+    return found
