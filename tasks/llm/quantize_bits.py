@@ -1,0 +1,149 @@
+"""Kind `quantize_bits`: from 8 bits to 2 by three methods: error of the weights and of the predictions, size, quality.
+
+`rtn` rounds to the nearest between each group's extremes; `hqq` then fits the zero points to the weights
+(half-quadratic quantization, Mobius Labs 2023); `gptq` makes later columns repair the error of earlier ones on
+calibration data (arXiv 2210.17323).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tasks import api
+from tasks.llm import compression, exam
+from tasks.models import lm
+
+METRICS = {
+    "size_mb": "the model with packed weights, 10^6 bytes: see `packed_bytes`",
+    "bits_per_weight": "bits of each quantized weight with its share of scale and zero point",
+    "weight_error_pct": "Frobenius norm of the weights' error, in percent of the weights' norm",
+    "prediction_kl": "Kullback-Leibler divergence of the next-token distribution from the original's, nats per token",
+    **exam.METRICS,
+}
+SCALE_BITS = ZERO_BITS = 16
+REST_BITS = 16  # what is not quantized (embedding, norms, biases) is kept in bfloat16
+MB = 1e6
+
+
+class Params(api.Params):
+    questions: int = Field(default=140, ge=10, le=2000)
+    samples: int = Field(default=128, ge=8, le=2048)
+    group: int = Field(default=32, ge=8)
+
+
+class Point(api.Params):
+    method: Literal["rtn", "hqq", "gptq"] = "rtn"
+    bits: Literal[2, 3, 4, 8] = 2
+
+
+def needs(params: Params) -> list[api.Needs]:
+    return [
+        api.Needs(
+            backend="hqq + llm-compressor (torch)", environment="training", memory_gb=3, settings=("model",)
+        )
+    ]  # fmt: skip
+
+
+def run(params: Params, ctx: api.Context) -> None:
+    source = lm.home(ctx.settings, ctx.seed, ctx.say)
+    tokenizer = exam.tokenizer_of(source)
+    given = exam.exam(tokenizer, params.questions, ctx.seed)
+    original = loaded(source)
+    reference, before = exam.taken(original, tokenizer, given), predictions(original, given)
+    for point in ctx.points:
+        model = quantized(source, tokenizer, point, params, ctx.seed)
+        marks = exam.taken(model, tokenizer, given)
+        size, each = packed_bytes(original, point.bits, params.group)
+        found = {
+            "size_mb": size / MB, "bits_per_weight": each, "weight_error_pct": weight_error_pct(original, model),
+            "prediction_kl": divergence(before, predictions(model, given)), "answer_perplexity": marks.perplexity,
+            "exact_match_pct": marks.exact_match_pct, "agreement_pct": marks.agreement_pct(reference),
+        }  # fmt: skip
+        ctx.record(point, found)
+
+
+def loaded(source: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(source, dtype="float32").eval()
+
+
+def linear_weights(model: Any) -> dict[str, Any]:
+    """The weights that are quantized: every linear layer's but the output's."""
+    import torch
+
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
+    return {name: layer.weight for name, layer in layers.items() if name not in compression.KEPT}
+
+
+def quantized(source: Path, tokenizer: Any, point: Point, params: Params, seed: int) -> Any:
+    """The model with its linear weights replaced by what the quantized ones stand for (float32)."""
+    import torch
+    from hqq.core.quantize import Quantizer
+
+    model = loaded(source)
+    if point.method == "gptq":
+        return by_gptq(model, tokenizer, point, params, seed)
+    with torch.no_grad():
+        for weight in linear_weights(model).values():
+            packed, meta = Quantizer.quantize(
+                weight.data, nbits=point.bits, group_size=params.group, axis=1, optimize=point.method == "hqq",
+                device="cpu", compute_dtype=torch.float32,
+            )  # fmt: skip
+            weight.copy_(Quantizer.dequantize(packed, meta))
+    return model
+
+
+def by_gptq(model: Any, tokenizer: Any, point: Point, params: Params, seed: int) -> Any:
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.gptq import GPTQModifier
+
+    compression.unpinned()
+    weights = QuantizationArgs(
+        num_bits=point.bits, type="int", strategy="group", group_size=params.group, symmetric=False
+    )
+    groups = {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
+    rows = compression.calibration(tokenizer, params.samples, seed)
+    oneshot(
+        model=model, tokenizer=tokenizer, recipe=[GPTQModifier(config_groups=groups, ignore=compression.KEPT)],
+        dataset=compression.dataset(rows), num_calibration_samples=len(rows),
+        max_seq_length=max(len(row["input_ids"]) for row in rows),
+    )  # fmt: skip
+    return model.eval()
+
+
+def packed_bytes(model: Any, bits: int, group: int) -> tuple[float, float]:
+    """(bytes of the whole model, bits of each quantized weight): `bits` each, a scale and a zero point per group."""
+    weights = sum(weight.numel() for weight in linear_weights(model).values())
+    rest = sum(each.numel() for each in model.parameters()) - weights
+    each = bits + (SCALE_BITS + ZERO_BITS) / group
+    return (weights * each + rest * REST_BITS) / 8, each
+
+
+def weight_error_pct(original: Any, model: Any) -> float:
+    before, after = linear_weights(original), linear_weights(model)
+    error = sum(float((before[name] - after[name]).square().sum()) for name in before)
+    return 100 * math.sqrt(error / sum(float(weight.square().sum()) for weight in before.values()))
+
+
+def predictions(model: Any, given: exam.Exam) -> Any:
+    """Log-probabilities [answer tokens, vocabulary] where the right answers are predicted."""
+    import torch
+
+    found = []
+    for prompt, reply in zip(given.prompts, given.replies, strict=True):
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([prompt + reply]), use_cache=False).logits[0]
+        found.append(torch.log_softmax(logits[len(prompt) - 1 : -1].float(), dim=-1))
+    return torch.cat(found)
+
+
+def divergence(before: Any, after: Any) -> float:
+    import torch
+
+    return float(torch.nn.functional.kl_div(after, before, log_target=True, reduction="batchmean"))
