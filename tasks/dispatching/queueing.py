@@ -1,0 +1,97 @@
+"""Kind `dispatch`: a bounded queue under overload: how long it gets, whom it refuses, how long the accepted wait.
+
+The capacity is measured first, by a server that always has work and never too much. Then every queue limit gets the
+same overload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from tasks import api
+from tasks.dispatching import server, shared
+from tasks.services import burst
+
+CAPACITY_QPS = 4000.0
+CAPACITY_S = 2.0
+
+METRICS = {
+    "queue_length": "mean length of the queue while the load lasted, as the server reports it ten times a second",
+    "queue_peak": "longest queue since the server's start, as it reports itself",
+    "rejected_pct": "requests refused with 429 or 503",
+    "latency_p99_ms": "99th percentile of the latency of answered requests, from the moment they were due",
+    "latency_p50_ms": "median of the same",
+    "achieved_qps": "requests answered with 200 within the seconds of the load, per second",
+    "offered_qps": "requests that were due, per second",
+    "capacity_qps": "requests answered per second by a server that always has work, measured at the start of the run",
+    "error_rate_pct": "requests with neither an answer nor a refusal",
+}
+
+
+class Params(shared.Served):
+    batch_limit: int = Field(default=4, ge=1)
+    connections: int = Field(default=2000, ge=1)
+    timeout_s: float = Field(default=10.0, gt=0)
+    overload: float = Field(default=2.0, gt=1)  # offered, in capacities
+
+
+class Point(api.Params):
+    queue_limit: int = Field(default=100, ge=1)
+
+
+def needs(params: Params) -> Sequence[api.Needs]:
+    return [shared.NEEDS]
+
+
+def run(params: Params, ctx: api.Context) -> None:
+    shared.more_files(params.connections + 256)
+    capacity = capacity_qps(params, ctx)
+    ctx.say(f"capacity {capacity:.0f} requests/s; offering {params.overload:g} times as much")
+    for number, point in enumerate(ctx.points):
+        measure(params, point, capacity, ctx.seed + number, ctx)
+
+
+def queue(params: Params, limit: int) -> server.Queue:
+    return server.Queue(limit, params.batch_limit, params.max_delay_ms, params.layers)
+
+
+def capacity_qps(params: Params, ctx: api.Context) -> float:
+    """Answers per second of a server that never lacks work: some connections, each asking again when answered."""
+    file = ctx.day / params.file
+    with server.serve(file, queue(params, 1000), ctx.scratch, ctx.out / "capacity.log") as one:
+        answers = burst.offer(
+            one.target(), CAPACITY_S, CAPACITY_QPS, ctx.scratch / "capacity.npy", ctx.seed,
+            connections=16 * params.batch_limit, timeout_s=params.timeout_s,
+        )  # fmt: skip
+    return shared.right(answers, params.layers, params.file).achieved_qps(CAPACITY_S)
+
+
+def measure(params: Params, point: Point, capacity: float, seed: int, ctx: api.Context) -> None:
+    qps = params.overload * capacity
+    with server.serve(
+        ctx.day / params.file, queue(params, point.queue_limit), ctx.scratch, ctx.out / "server.log"
+    ) as one:
+        with shared.queue_watched(one) as lengths:
+            answers = burst.offer(
+                one.target(), params.seconds, qps, ctx.scratch / "answers.npy", seed,
+                connections=params.connections, timeout_s=params.timeout_s,
+            )  # fmt: skip
+        peak = float(one.stats()["queue_peak"])
+    if not lengths:
+        raise api.UserError("GET /stats never told the queue's length", where=params.file, remedy=server.CONTRACT)
+    if peak > point.queue_limit:
+        raise api.UserError(f"the queue held {peak:g}, more than its limit {point.queue_limit}", where=params.file)
+    latency = shared.right(answers, params.layers, params.file).latency_ms()
+    ctx.record(
+        point,
+        {
+            "queue_length": sum(lengths) / len(lengths), "queue_peak": peak, "rejected_pct": answers.rejected_pct(),
+            "latency_p99_ms": latency.p99, "latency_p50_ms": latency.p50, "error_rate_pct": answers.error_pct(),
+            "achieved_qps": answers.achieved_qps(params.seconds), "capacity_qps": capacity,
+            "offered_qps": len(answers.due) / params.seconds,
+        },
+        {"latency_p99_ms": latency},
+        f"every one of the {latency.n} answers is that of its own request",
+    )  # fmt: skip
