@@ -22,6 +22,7 @@ from tasks.checks import (
     inference_service,
     k8s_manifest,
     metrics_exporter,
+    multimodal_service,
     onnx_script,
     plugin_script,
     plugin_source,
@@ -75,6 +76,9 @@ from tasks.llm import ceiling as llm_ceiling
 from tasks.llm import generate_steps as llm_generate_steps
 from tasks.llm import quantize, quantize_bits, quantize_gain, quantize_load
 from tasks.llm import trtllm_build
+from tasks.multimodal import demo as multimodal_demo
+from tasks.multimodal import diffusion, vlm
+from tasks.multimodal import omni as vlm_omni
 from tasks.observability import (
     alert_routing,
     alert_webhook,
@@ -122,6 +126,8 @@ from tasks.triton import response_cache as triton_cache
 from tasks.triton import rollout as triton_rollout
 from tasks.triton import stages as triton_stages
 from tasks.triton import warmup as triton_warmup
+from tasks.llm import prompt_cache
+from tasks.web import web_app
 
 KINDS: dict[str, Kind] = {
     "alert_routing": alert_routing,
@@ -134,6 +140,7 @@ KINDS: dict[str, Kind] = {
     "container_run": container_run,
     "cuda_kernel": cuda_kernel,
     "dashboard": dashboard,
+    "diffusion": diffusion,
     "dispatch": dispatch,
     "dispatch_batching": dispatch_batching,
     "dispatch_latency": dispatch_latency,
@@ -176,6 +183,7 @@ KINDS: dict[str, Kind] = {
     "load_cost": load_cost,
     "load_ramp": load_ramp,
     "metrics_stack": metrics_stack,
+    "multimodal_demo": multimodal_demo,
     "onnx_custom": onnx_custom,
     "onnx_export": onnx_export,
     "onnx_folding": onnx_folding,
@@ -215,6 +223,10 @@ KINDS: dict[str, Kind] = {
     "triton_rollout": triton_rollout,
     "triton_stages": triton_stages,
     "triton_warmup": triton_warmup,
+    "prompt_cache": prompt_cache,
+    "vlm": vlm,
+    "vlm_omni": vlm_omni,
+    "web_app": web_app,
 }
 
 CHECKS: dict[str, Check] = {
@@ -233,6 +245,7 @@ CHECKS: dict[str, Check] = {
     "inference_service": inference_service,
     "k8s_manifest": k8s_manifest,
     "metrics_exporter": metrics_exporter,
+    "multimodal_service": multimodal_service,
     "onnx_script": onnx_script,
     "plugin_script": plugin_script,
     "plugin_source": plugin_source,
