@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from tasks import api
-from tasks.models import diffusion, judge, scenes
+from tasks.models import diffusion, judge
 from tasks.multimodal import exam, unet
 from tasks.services import timing
 
@@ -87,7 +87,7 @@ def measure(
         parts.append(paint(pipeline, point, prompts[at : at + BATCH], seeds[at : at + BATCH], params))
     took = time.perf_counter() - began
     pictures = [picture for part in parts for picture in part]
-    right = [said == wish for said, wish in zip(named(reduced(pictures)), prompts, strict=True)]
+    right = [said == wish for said, wish in zip(named(exam.reduced(pictures)), prompts, strict=True)]
     samples = single(pipeline, point, params, ctx)
     spread = timing.spread(samples)
     metrics = {
@@ -133,13 +133,3 @@ def paint(pipeline: Any, point: Point, prompts: Sequence[str], seeds: Sequence[i
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
     )  # fmt: skip
     return list((made.images * 255).round().astype("uint8"))
-
-
-def reduced(pictures: Sequence[Any]) -> Any:
-    """The pictures in the judge's size."""
-    import numpy
-    from PIL import Image
-
-    side = scenes.SIDE
-    small = [Image.fromarray(each).resize((side, side), Image.Resampling.BOX) for each in pictures]
-    return numpy.stack([numpy.asarray(each) for each in small])

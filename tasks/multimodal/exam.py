@@ -20,6 +20,7 @@ WORDING = {
     "'a red circle left of a blue cross'.",
     "colour": "{prompt}? One word.",
 }
+ALONE = "Describe the picture like this: 'a red circle'."
 CELL, CAPTION = 128, 30  # pixels of a picture on a sheet, and of the text below it
 
 
@@ -33,7 +34,12 @@ class Asked:
     answer: str
 
     def right(self, told: str) -> bool:
-        return " ".join(told.lower().replace(".", "").split()) == self.answer
+        return plain(told) == self.answer
+
+
+def plain(told: str) -> str:
+    """An answer without its capitals, full stop and line breaks."""
+    return " ".join(told.lower().replace(".", "").split())
 
 
 def model(settings: Mapping[str, Any], seed: int, say: Any) -> tuple[Path, bool]:
@@ -72,6 +78,15 @@ def pixels(picture: bytes) -> Any:
     from PIL import Image
 
     return numpy.asarray(Image.open(io.BytesIO(picture), formats=["PNG"]).convert("RGB"))
+
+
+def reduced(pictures: Sequence[Any]) -> Any:
+    """Pictures of any size in the judge's: uint8 [n, SIDE, SIDE, 3]."""
+    import numpy
+    from PIL import Image
+
+    side = (scenes.SIDE, scenes.SIDE)
+    return numpy.stack([numpy.asarray(Image.fromarray(each).resize(side, Image.Resampling.BOX)) for each in pictures])
 
 
 def share_pct(hits: Sequence[bool]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from tasks import api
-from tasks.multimodal import exam, reading
+from tasks.models import reading
+from tasks.multimodal import exam, seeing
 from tasks.multimodal.exam import Asked
 from tasks.services import multimodal, timing
-from tasks.services.llm import client, vllm
-from tasks.services.llm.endpoint import Endpoint
+from tasks.services.llm import vllm
 
 Server = Literal["vllm", "http"]
 Answerer = Callable[[Asked], str]
-PILLOW = Path(__file__).parent / "pillow"  # see the module in it
-MAX_TOKENS = 16
 SHOWN = 10  # captions on the sheet
 AGREE_PCT = 95.0  # below it a server computes something else than transformers, and is not timed
 
@@ -30,7 +27,6 @@ class Params(api.Params):
     script: str = "multimodal_demo.py"  # the day's small HTTP service
     pictures: int = 48  # of each point; none is asked twice
     compared: int = 24  # answers compared with transformers before anything is timed
-    max_model_len: int = 256
 
 
 class Point(api.Params):
@@ -57,7 +53,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 def run(params: Params, ctx: api.Context) -> None:
     folder, tiny = exam.model(ctx.settings, ctx.seed, ctx.say)
     compared = exam.questions(params.compared, ctx.seed, tiny)
-    expected = reading.answers(folder, compared)
+    expected = reading.answers(folder, [(asked.picture, asked.prompt) for asked in compared])
     for server in dict.fromkeys(point.server for point in ctx.points):
         began = time.perf_counter()
         with started(server, folder, params, ctx, tiny) as answer:
@@ -76,26 +72,8 @@ def started(server: Server, folder: Path, params: Params, ctx: api.Context, tiny
         with multimodal.serve(ctx.day / params.script, ctx.scratch / server, reader=folder) as service:
             yield lambda asked: service.caption(asked.picture, asked.prompt)
     else:
-        with vllm.serve(folder, options(params, tiny), ctx.scratch / server, ctx.say) as endpoint:
-            yield lambda asked: told(endpoint, asked)
-
-
-def options(params: Params, tiny: bool, python: Path | None = None) -> vllm.Options:
-    """Full precision on a CPU, so that answers can be compared; a GPU serves the model's own in bfloat16."""
-    gpu = reading.device() == "cuda"
-    extra = ("--limit-mm-per-prompt", '{"image": 1}')
-    return vllm.Options(
-        max_model_len=params.max_model_len if tiny else 4096, kv_gb=0.5 if tiny else None,
-        dtype="bfloat16" if gpu else "float32", max_num_seqs=16, gpu=gpu, name="vlm", extra=extra, python=python,
-        paths=(PILLOW,),
-    )  # fmt: skip
-
-
-def told(endpoint: Endpoint, asked: Asked) -> str:
-    """The answer of an OpenAI-compatible server to a question about a picture."""
-    url = "data:image/png;base64," + base64.b64encode(asked.picture).decode()
-    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": asked.prompt}]
-    return client.chat(endpoint, [{"role": "user", "content": content}], MAX_TOKENS).text.strip()
+        with vllm.serve(folder, seeing.options(tiny), ctx.scratch / server, ctx.say) as endpoint:
+            yield lambda asked: seeing.told(endpoint, asked)
 
 
 def agreement(server: str, answer: Answerer, compared: Sequence[Asked], expected: Sequence[str]) -> float:

@@ -6,8 +6,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.multimodal.exam import Asked
-
 MAX_TOKENS = 16
 
 
@@ -17,8 +15,8 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def answers(folder: Path, asked: Sequence[Asked]) -> list[str]:
-    """The greedy answers, one by one; in bfloat16 on a GPU, as it is served there."""
+def answers(folder: Path, asked: Sequence[tuple[bytes, str]]) -> list[str]:
+    """The greedy answer to each picture (PNG) and question, one by one; in bfloat16 on a GPU, as it is served there."""
     import torch
     from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -26,10 +24,10 @@ def answers(folder: Path, asked: Sequence[Asked]) -> list[str]:
     dtype = torch.bfloat16 if device() == "cuda" else torch.float32
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(device()).eval()
     processor, found = AutoProcessor.from_pretrained(folder), []
-    for each in asked:
-        content = [{"type": "image"}, {"type": "text", "text": each.prompt}]
+    for shown, question in asked:
+        content = [{"type": "image"}, {"type": "text", "text": question}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        picture = Image.open(io.BytesIO(each.picture)).convert("RGB")
+        picture = Image.open(io.BytesIO(shown)).convert("RGB")
         given = processor(images=picture, text=text, return_tensors="pt").to(device())
         given.pop("token_type_ids", None)  # the decoder has no use for them
         with torch.inference_mode():
