@@ -20,6 +20,7 @@ from tasks.api import Needs
 
 # executable → Debian/Ubuntu package
 PACKAGES = {
+    "ab": "apache2-utils",
     "amtool": "prometheus-alertmanager",
     "debootstrap": "debootstrap",
     "docker": "docker.io",
@@ -47,6 +48,7 @@ CLUSTER_REMEDY = (
 # executables that no Debian package brings
 VENDORS = {
     "compute-sanitizer": "install the CUDA toolkit, which has compute-sanitizer",
+    "dcgm-exporter": "install NVIDIA DCGM (datacenter-gpu-manager) and dcgm-exporter, which reads it",
     "kubectl": "install kubectl: https://kubernetes.io/docs/tasks/tools/",
     "ncu": "install NVIDIA Nsight Compute, which has ncu",
     "nsys": "install NVIDIA Nsight Systems, which has nsys",

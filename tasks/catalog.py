@@ -66,16 +66,25 @@ from tasks.kubernetes import disruption as k8s_disruption
 from tasks.kubernetes import exposure as k8s_exposure
 from tasks.kubernetes import memory as k8s_memory
 from tasks.kubernetes import scheduling as k8s_scheduling
-from tasks.llm import kv_cache, kv_cache_memory, kv_cache_policy
 from tasks.llm import api_load as llm_api_load
 from tasks.llm import batching as llm_batching
 from tasks.llm import benchmark as llm_benchmark
-from tasks.llm import frameworks as llm_frameworks
-from tasks.llm import serve as llm_serve
 from tasks.llm import ceiling as llm_ceiling
+from tasks.llm import frameworks as llm_frameworks
 from tasks.llm import generate_steps as llm_generate_steps
-from tasks.llm import quantize, quantize_bits, quantize_gain, quantize_load
-from tasks.llm import trtllm_build
+from tasks.llm import (
+    kv_cache,
+    kv_cache_memory,
+    kv_cache_policy,
+    prompt_cache,
+    quantize,
+    quantize_bits,
+    quantize_gain,
+    quantize_load,
+    trtllm_build,
+)
+from tasks.llm import moe as llm_moe
+from tasks.llm import serve as llm_serve
 from tasks.multimodal import demo as multimodal_demo
 from tasks.multimodal import diffusion, vlm
 from tasks.multimodal import omni as vlm_omni
@@ -83,8 +92,11 @@ from tasks.observability import (
     alert_routing,
     alert_webhook,
     dashboard,
+    dcgm,
     histogram_buckets,
     label_cardinality,
+    llm_dashboard,
+    llm_metrics,
     metrics_stack,
     recording_rules,
     scrape_cost,
@@ -126,7 +138,6 @@ from tasks.triton import response_cache as triton_cache
 from tasks.triton import rollout as triton_rollout
 from tasks.triton import stages as triton_stages
 from tasks.triton import warmup as triton_warmup
-from tasks.llm import prompt_cache
 from tasks.web import web_app
 
 KINDS: dict[str, Kind] = {
@@ -140,6 +151,7 @@ KINDS: dict[str, Kind] = {
     "container_run": container_run,
     "cuda_kernel": cuda_kernel,
     "dashboard": dashboard,
+    "dcgm_exporter": dcgm,
     "diffusion": diffusion,
     "dispatch": dispatch,
     "dispatch_batching": dispatch_batching,
@@ -179,7 +191,10 @@ KINDS: dict[str, Kind] = {
     "llm_frameworks": llm_frameworks,
     "llm_serve": llm_serve,
     "llm_ceiling": llm_ceiling,
+    "llm_dashboard": llm_dashboard,
     "llm_generate_steps": llm_generate_steps,
+    "llm_metrics": llm_metrics,
+    "llm_moe": llm_moe,
     "load_cost": load_cost,
     "load_ramp": load_ramp,
     "metrics_stack": metrics_stack,
