@@ -24,7 +24,7 @@ UNCONDITIONED = 0.12  # this share of the prompts is empty: classifier-free guid
 EMA = 0.995
 LATENTS = 4096  # pictures, encoded once
 SAMPLES = 64
-GUIDANCE = 3.0
+GUIDANCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def train(stage: Path, wanted: Shape, seed: int, say: Callable[[str], None]) -> 
     torch.set_num_threads(1)  # two spinning threads are far slower than one on a busy two-core box
     torch.manual_seed(seed)
     began, rng = time.process_time(), random.Random(f"diffusion {seed}")
-    drawn = scenes.examples(judge.ALONE, rng)
+    drawn = scenes.examples(scenes.ALONE, rng)
     shown = [next(drawn) for _ in range(LATENTS)]
     pictures = judge.pixels([example.picture for example in shown])
     vae = diffusion_parts.vae(wanted)

@@ -22,10 +22,10 @@ class Shape(Params):
     vae_channels: int = 8  # then twice and four times as many
     latent_channels: int = 4
     unet_channels: int = 32  # then twice as many
-    vae_steps: int = 450
+    vae_steps: int = 600
     vae_batch: int = 16
     vae_rate: float = 0.005
-    unet_steps: int = 1100
+    unet_steps: int = 900
     unet_batch: int = 32
     unet_rate: float = 0.002
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks.models import cache, scenes
-from tasks.models.scenes import SHAPES, SIDE, Scene, Thing
+from tasks.models.scenes import ALONE, SHAPES, SIDE, Thing
 
 STEPS, BATCH, RATE = 250, 64, 0.004
 NOISE = 0.12  # standard deviation, of pixels in [-1, 1]: generated pictures are not as clean as drawn ones
 TEST = 320
 WEIGHTS, FACTS = "model.safetensors", "facts.json"
-ALONE = tuple(Scene(thing) for thing in scenes.THINGS)
 PROMPTS = tuple(scene.caption for scene in ALONE)
 
 Judge = Callable[[Any], list[str]]  # uint8 [n, SIDE, SIDE, 3] -> what each picture shows, one of PROMPTS

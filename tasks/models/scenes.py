@@ -53,7 +53,8 @@ class Scene:
 
 THINGS = tuple(Thing(colour, shape) for colour, shape in product(COLOURS, SHAPES))
 PAIRS = tuple(Scene(one, how, other) for one, how, other in product(THINGS, RELATIONS, THINGS) if one != other)
-TAUGHT = tuple(scene for scene in PAIRS if not scene.held_out)
+ALONE = tuple(Scene(thing) for thing in THINGS)
+TAUGHT = (*ALONE * 5, *(scene for scene in PAIRS if not scene.held_out))  # 1 in 6 pictures shows one shape
 HELD_OUT = tuple(scene for scene in PAIRS if scene.held_out)
 
 

@@ -25,6 +25,7 @@ FACTS = "facts.json"
 INIT_STD = 0.05  # 0.02 is meant for far wider networks
 IGNORED = -100  # a label that torch's cross entropy passes over
 HELD_OUT = 200  # pictures
+NOISE, TINT = 0.06, 0.1  # of pixels in [-1, 1]: painted pictures are not as clean as drawn ones
 DESCRIBED = 0.7  # this share of the training's questions wants a description
 
 
@@ -153,7 +154,16 @@ def seen(wanted: Shape, seed: int) -> Iterator[tuple[Any, Any]]:
     while True:
         shown = [next(drawn) for _ in range(wanted.train_batch)]
         labels = torch.tensor([covering(example.places, wanted.patch) for example in shown])
-        yield vlm_files.pixels([example.picture for example in shown]), labels
+        yield varied([example.picture for example in shown]), labels
+
+
+def varied(pictures: list[Any]) -> Any:
+    """The pictures as the model gets them, each a little tinted and noisy."""
+    import torch
+
+    clean = vlm_files.pixels(pictures)
+    tint = TINT * (2 * torch.rand(len(pictures), 3, 1, 1) - 1)
+    return clean + tint + NOISE * torch.rand(len(pictures), 1, 1, 1) * torch.randn_like(clean)
 
 
 def covering(places: tuple[Place, ...], patch: int) -> list[int]:
@@ -187,7 +197,7 @@ def taught(wanted: Shape, seed: int) -> Iterator[dict[str, Any]]:
         ])  # fmt: skip
         yield {
             "input_ids": ids, "attention_mask": (ids != vlm_files.PAD).long(), "labels": labels,
-            "pixel_values": vlm_files.pixels(shown),
+            "pixel_values": varied(shown),
         }  # fmt: skip
 
 
