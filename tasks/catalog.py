@@ -67,6 +67,7 @@ from tasks.kubernetes import exposure as k8s_exposure
 from tasks.kubernetes import memory as k8s_memory
 from tasks.kubernetes import scheduling as k8s_scheduling
 from tasks.llm import api_load as llm_api_load
+from tasks.llm import assisted as assisted_generation
 from tasks.llm import batching as llm_batching
 from tasks.llm import benchmark as llm_benchmark
 from tasks.llm import ceiling as llm_ceiling
@@ -81,6 +82,7 @@ from tasks.llm import (
     quantize_bits,
     quantize_gain,
     quantize_load,
+    speculative,
     trtllm_build,
 )
 from tasks.llm import moe as llm_moe
@@ -143,6 +145,7 @@ from tasks.web import web_app
 KINDS: dict[str, Kind] = {
     "alert_routing": alert_routing,
     "alert_webhook": alert_webhook,
+    "assisted_generation": assisted_generation,
     "autoscale": autoscale,
     "bottleneck_plan": bottleneck,
     "cache_proxy": cache_proxy,
@@ -222,6 +225,7 @@ KINDS: dict[str, Kind] = {
     "scrape_cost": scrape_cost,
     "service_discovery": service_discovery,
     "soak": soak,
+    "speculative": speculative,
     "tracing": tracing,
     "trtllm_build": trtllm_build,
     "traffic_canary": traffic_canary,

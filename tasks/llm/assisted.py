@@ -1,0 +1,122 @@
+"""Kind `assisted_generation`: transformers' own speculative decoding, switched on by one argument of `generate`.
+
+`assistant` is a draft model (`assistant_model=`), `prompt_lookup` guesses from the prompt
+(`prompt_lookup_num_tokens=`). One sequence at a time, greedy, answers compared before anything is timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tasks import api
+from tasks.llm import exam, local
+from tasks.llm.deeper import deeper
+from tasks.models import lm
+from tasks.services.timing import spread
+
+METRICS = {
+    "speedup": "time of plain generate() over time with guessing, same questions, median of the repeats",
+    "plain_tps": "output tokens per second of plain generate(), median of the repeats",
+    "assisted_tps": "output tokens per second with guessing, median of the repeats",
+    "tokens_per_step": "tokens for each pass of the target model with guessing (plain generation has 1)",
+    "outputs_equal_pct": "answers with the very same tokens as without guessing, in percent",
+}
+TRUSTED_PCT = 90
+
+
+class Params(api.Params):
+    guesses: int = Field(default=4, ge=1, le=16)
+    questions: int = Field(default=14, ge=4)
+    repeats: int = Field(default=3, ge=2)
+    max_tokens: int = Field(default=24, ge=4)
+
+
+class Point(api.Params):
+    """`target_layers` deepens a target made on the spot (see `deeper`)."""
+
+    method: Literal["assistant", "prompt_lookup"] = "assistant"
+    target_layers: int = Field(default=24, ge=1)
+
+
+def needs(params: Params) -> list[api.Needs]:
+    return [local.needs()]
+
+
+def run(params: Params, ctx: api.Context) -> None:
+    source = lm.home(ctx.settings, ctx.seed, ctx.say)
+    tokenizer = exam.tokenizer_of(source)
+    helper = loaded(lm.home(ctx.settings, ctx.seed, ctx.say, part="draft"))
+    helper.generation_config.num_assistant_tokens = params.guesses
+    helper.generation_config.num_assistant_tokens_schedule = "constant"
+    helper.generation_config.assistant_confidence_threshold = 0.0  # always as many guesses: easier to reason about
+    given = exam.exam(tokenizer, params.questions * (params.repeats + 1), ctx.seed).prompts
+    turns = [[given[(turn * params.questions + each) % len(given)] for each in range(params.questions)] for turn in range(params.repeats + 1)]
+    for point in ctx.points:
+        target = loaded(deeper(source, point.target_layers))
+        more: dict[str, Any] = {"assistant_model": helper}
+        if point.method == "prompt_lookup":
+            more = {"prompt_lookup_num_tokens": params.guesses}
+        compare(point, params, ctx, target, more, turns)
+
+
+def loaded(folder: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return local.settled(AutoModelForCausalLM.from_pretrained(folder, dtype="float32"))
+
+
+def compare(
+    point: Point, params: Params, ctx: api.Context, target: Any, more: dict[str, Any], turns: Sequence[Any]
+) -> None:  # fmt: skip
+    plain, guessed = answers(target, turns[0], params, {}), answers(target, turns[0], params, more)
+    equal_pct = 100 * sum(a == b for a, b in zip(plain, guessed, strict=True)) / len(plain)
+    if equal_pct < TRUSTED_PCT:
+        raise api.UserError(f"with {point.method} only {equal_pct:.0f} % of the answers stay the same: nothing is timed")
+    gains, slow_rates, fast_rates, steps, tokens = [], [], [], 0, 0
+    for prompts in turns[1:]:
+        made: list[list[int]] = []
+        slow = local.milliseconds(lambda: made.extend(answers(target, prompts, params, {})), target.device)  # noqa: B023
+        count = sum(map(len, made))
+        passes = Passes(target)
+        fast = local.milliseconds(lambda: answers(target, prompts, params, more), target.device)  # noqa: B023
+        steps, tokens = steps + passes.stop(), tokens + count
+        gains.append(slow / fast)
+        slow_rates.append(1000 * count / slow)
+        fast_rates.append(1000 * count / fast)
+    spreads = {"speedup": spread(gains), "plain_tps": spread(slow_rates), "assisted_tps": spread(fast_rates)}
+    medians = {name: each.p50 for name, each in spreads.items()}
+    ctx.record(point, {**medians, "tokens_per_step": tokens / steps, "outputs_equal_pct": equal_pct}, spreads)
+
+
+def answers(target: Any, prompts: Sequence[list[int]], params: Params, more: dict[str, Any]) -> list[list[int]]:
+    """New token ids of each prompt, one after the other."""
+    import torch
+
+    found = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt], device=target.device)
+        with torch.inference_mode():
+            made = target.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=params.max_tokens, do_sample=False,
+                **more,
+            )  # fmt: skip
+        found.append(made[0, len(prompt) :].tolist())
+    return found
+
+
+class Passes:
+    """Counts a model's forward passes from its making to `stop`."""
+
+    def __init__(self, model: Any) -> None:
+        self.count = 0
+        self._hook = model.register_forward_pre_hook(self._seen)
+
+    def _seen(self, *_: Any) -> None:
+        self.count += 1
+
+    def stop(self) -> int:
+        self._hook.remove()
+        return self.count
