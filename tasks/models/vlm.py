@@ -7,26 +7,20 @@ Face one (config, safetensors, tokenizer, processor, chat template): transformer
 from __future__ import annotations
 
 import json
-import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from tasks.api import Params
-from tasks.models import cache, scenes, vlm_files
-from tasks.models.scenes import Place
-from tasks.models.vlm_files import DESCRIBE, Question
+from tasks.models import cache, scenes, vlm_files, vlm_lessons
+from tasks.models.vlm_files import DESCRIBE
 
 FACTS = "facts.json"
 INIT_STD = 0.05  # 0.02 is meant for far wider networks
-IGNORED = -100  # a label that torch's cross entropy passes over
 HELD_OUT = 200  # pictures
-NOISE, TINT = 0.06, 0.1  # of pixels in [-1, 1]: painted pictures are not as clean as drawn ones
-DESCRIBED = 0.7  # this share of the training's questions wants a description
 
 
 class Shape(Params):
@@ -62,7 +56,7 @@ def shape(settings: Mapping[str, Any]) -> Shape:
 def home(settings: Mapping[str, Any], seed: int, say: Callable[[str], None] = print) -> Path:
     """The model's Hugging Face folder; it is trained when it is not cached yet."""
     wanted = shape(settings)
-    name = f"vlm-{cache.key([wanted.model_dump(), seed], [sys.modules[__name__], vlm_files, scenes])}"
+    name = f"vlm-{cache.key([wanted.model_dump(), seed], [sys.modules[__name__], vlm_files, vlm_lessons, scenes])}"
     return cache.obtain(name, lambda stage: train(stage, wanted, seed, say))
 
 
@@ -116,7 +110,7 @@ def optimize(model: Any, wanted: Shape, seed: int, say: Callable[[str], None]) -
 
     tower = model.model.vision_tower
     sight = torch.nn.Linear(wanted.vision_hidden, len(scenes.THINGS) + 1)
-    seeing = seen(wanted, seed)
+    seeing = vlm_lessons.seen(wanted.patch, wanted.train_batch, seed)
 
     def vision_loss() -> Any:
         pixels, labels = next(seeing)
@@ -124,7 +118,7 @@ def optimize(model: Any, wanted: Shape, seed: int, say: Callable[[str], None]) -
         return torch.nn.functional.cross_entropy(told.flatten(0, 1), labels.flatten())
 
     descend(vision_loss, [*tower.parameters(), *sight.parameters()], wanted, wanted.vision_steps, say)
-    batches = taught(wanted, seed)
+    batches = vlm_lessons.taught(wanted.patch, wanted.train_batch, seed)
     descend(lambda: model(**next(batches)).loss, list(model.parameters()), wanted, wanted.train_steps, say)
 
 
@@ -144,67 +138,6 @@ def descend(
         optimizer.zero_grad(set_to_none=True)
         if step % 100 == 0:
             say(f"the small LLaVA: step {step} of {steps}, loss {loss.item():.3f}")
-
-
-def seen(wanted: Shape, seed: int) -> Iterator[tuple[Any, Any]]:
-    """Batches of pictures, and for each patch which thing covers it (or none): int64 [batch, patches]."""
-    import torch
-
-    drawn = scenes.examples(scenes.TAUGHT, random.Random(f"seen {seed}"))
-    while True:
-        shown = [next(drawn) for _ in range(wanted.train_batch)]
-        labels = torch.tensor([covering(example.places, wanted.patch) for example in shown])
-        yield varied([example.picture for example in shown]), labels
-
-
-def varied(pictures: list[Any]) -> Any:
-    """The pictures as the model gets them, each a little tinted and noisy."""
-    import torch
-
-    clean = vlm_files.pixels(pictures)
-    tint = TINT * (2 * torch.rand(len(pictures), 3, 1, 1) - 1)
-    return clean + tint + NOISE * torch.rand(len(pictures), 1, 1, 1) * torch.randn_like(clean)
-
-
-def covering(places: tuple[Place, ...], patch: int) -> list[int]:
-    """For each patch the number of the thing that covers its centre, nearly; one past the last for none."""
-    found = []
-    centres = [patch * (index + 0.5) for index in range(scenes.SIDE // patch)]
-    for y, x in product(centres, centres):
-        near = [place for place in places if max(abs(place.x - x), abs(place.y - y)) < place.radius + patch / 4]
-        best = min(near, key=lambda place: (place.x - x) ** 2 + (place.y - y) ** 2, default=None)
-        found.append(scenes.THINGS.index(best.thing) if best else len(scenes.THINGS))
-    return found
-
-
-def taught(wanted: Shape, seed: int) -> Iterator[dict[str, Any]]:
-    """Batches of pictures, questions and answers; only the answers are learnt."""
-    import torch
-
-    rng = random.Random(f"taught {seed}")
-    drawn = scenes.examples(scenes.TAUGHT, rng)
-    while True:
-        shown, rows = [], []
-        for _ in range(wanted.train_batch):
-            example = next(drawn)
-            shown.append(example.picture)
-            asked = vlm_files.questions(example.scene)
-            rows.append(row(asked[0] if rng.random() < DESCRIBED else rng.choice(asked), wanted.patch))
-        width = max(len(ids) for ids, _ in rows)
-        ids = torch.tensor([ids + [vlm_files.PAD] * (width - len(ids)) for ids, _ in rows])
-        labels = torch.tensor([
-            [IGNORED] * start + ids[start:] + [IGNORED] * (width - len(ids)) for ids, start in rows
-        ])  # fmt: skip
-        yield {
-            "input_ids": ids, "attention_mask": (ids != vlm_files.PAD).long(), "labels": labels,
-            "pixel_values": varied(shown),
-        }  # fmt: skip
-
-
-def row(question: Question, patch: int) -> tuple[list[int], int]:
-    """Token ids of prompt and answer, and where the answer starts."""
-    asked = vlm_files.prompt_ids(question.prompt, patch)
-    return asked + vlm_files.ids(question.answer) + [vlm_files.EOS], len(asked)
 
 
 def exact_match(model: Any, wanted: Shape, seed: int) -> float:
