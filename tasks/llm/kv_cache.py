@@ -69,7 +69,7 @@ def reference(model: Any, ids: Any, new_tokens: int) -> Any:
     with torch.inference_mode():
         whole = model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, min_new_tokens=new_tokens,
-            max_new_tokens=new_tokens, eos_token_id=-1, pad_token_id=0,
+            max_new_tokens=new_tokens, eos_token_id=None, pad_token_id=0,
         )  # fmt: skip
     return whole[:, ids.shape[1] :]
 

@@ -8,15 +8,15 @@ from typing import Any
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import local, memory, program
+from tasks.llm import growth, local, memory, program
 
 NAMES = ("full_cache", "score", "cache_bytes", "formula_bytes")
 
 
 class Params(api.Params):
     program: str = "kv_cache_test.py"
-    batch: int = Field(8, ge=1)
-    chunk: int = Field(128, ge=1)  # the text is fed in pieces: what a long pass computes is not the cache's memory
+    batch: int = Field(4, ge=1)
+    chunk: int = Field(256, ge=1)  # the text is fed in pieces: what a long pass computes is not the cache's memory
 
 
 class Point(api.Params):
@@ -42,7 +42,8 @@ def run(params: Params, ctx: api.Context) -> None:
     fill(made, model, params, 2 * params.chunk, ctx.seed)  # warm: libraries set their workspaces up once
     for point in ctx.points:
         ctx.record(point, measure(made, model, params, point.seq_len, ctx.seed))
-    draw(ctx)
+    lines = {"cache_mib": "cache", "rss_mib": "memory that the process took"}
+    growth.draw(ctx, "seq_len", lines, f"tokens of each of {params.batch} sequences", "memory_curve.png")
 
 
 def fill(made: Any, model: Any, params: Params, tokens: int, seed: int) -> Any:
@@ -65,13 +66,3 @@ def measure(made: Any, model: Any, params: Params, tokens: int, seed: int) -> di
         "program_error_pct": 100 * abs(counted - told) / counted,
         "bytes_per_token": counted / tokens / params.batch,
     }  # fmt: skip
-
-
-def draw(ctx: api.Context) -> None:
-    """The curve of the rows measured so far, also those of an interrupted run."""
-    from tasks.llm import curve
-
-    curve.draw(
-        ctx, "seq_len", {"cache_mib": "cache", "rss_mib": "memory that the process took"},
-        "tokens of each sequence", "MiB", "memory_curve.png",
-    )  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from tasks import api
@@ -69,28 +69,30 @@ def milliseconds(work: Callable[[], object], device: Any) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
-def stored_bytes(cache: Any) -> int:
-    """Bytes of all tensors that a cache's layers hold, each storage counted once: nothing is taken on a word."""
-    import torch
-
+def stored_bytes(holder: Any) -> int:
+    """Bytes of all tensors that an object holds, each storage counted once: nothing is taken on a word."""
     storages: dict[int, int] = {}
-    for layer in cache.layers:
-        for tensor in _tensors(vars(layer).values(), torch.Tensor):
-            storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
+    _walk(holder, storages, set())
     return sum(storages.values())
 
 
-def _tensors(values: Sequence[Any] | Any, kind: type) -> list[Any]:
-    found: list[Any] = []
-    for value in values:
-        if isinstance(value, kind):
-            found.append(value)
-        elif isinstance(value, dict):
-            found += _tensors(value.values(), kind)
-        elif isinstance(value, list | tuple):
-            found += _tensors(value, kind)
-    return found
+def _walk(value: Any, storages: dict[int, int], seen: set[int]) -> None:
+    import torch
+
+    if id(value) in seen or isinstance(value, str | bytes | int | float | type):
+        return
+    seen.add(id(value))
+    if isinstance(value, torch.Tensor):
+        storage = value.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            _walk(each, storages, seen)
+    elif isinstance(value, list | tuple | set | deque):
+        for each in value:
+            _walk(each, storages, seen)
+    elif hasattr(value, "__dict__") and not isinstance(value, torch.nn.Module):
+        _walk(vars(value), storages, seen)
 
 
 def needs(backend: str = "transformers", memory_gb: float = 3) -> api.Needs:
@@ -109,6 +111,3 @@ def on_device(memory_gb: float = 3) -> list[api.Needs]:
     )  # fmt: skip
     return [gpu, host]
 
-
-def folder_of(ctx: api.Workspace) -> Path:
-    return lm.home(ctx.settings, ctx.seed)
