@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -28,21 +29,24 @@ def key(settings: Any, sources: Sequence[ModuleType]) -> str:
 def obtain(name: str, make: Callable[[Path], None]) -> Path:
     """The cached folder `name`; `make(stage)` fills it when it is not there.
 
-    It is filled beside and renamed when whole: a killed maker leaves nothing that could be taken for a model, and of
-    two makers at the same time the later one uses the earlier one's.
+    It is filled beside and renamed when whole: a killed maker leaves nothing that could be taken for a model. Of two
+    makers at the same time the later one waits for the earlier one's.
     """
     home = folder() / name
     if home.is_dir():
         return home
     home.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=home.parent))
+    with (home.parent / f".{name}.lock").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # the kernel frees it with its owner
+        if not home.is_dir():
+            _make(home, make)
+    return home
+
+
+def _make(home: Path, make: Callable[[Path], None]) -> None:
+    stage = Path(tempfile.mkdtemp(prefix=f"{home.name}-", dir=home.parent))
     try:
         make(stage)
-        try:
-            os.replace(stage, home)
-        except OSError:
-            if not home.is_dir():
-                raise
+        os.replace(stage, home)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    return home

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,24 +68,32 @@ def test_a_killed_maker_leaves_no_model_behind(tmp_path: Path, monkeypatch: pyte
 
     with pytest.raises(KeyboardInterrupt):
         cache.obtain("m", dies)
-    assert list(cache.folder().iterdir()) == []
+    assert [each for each in cache.folder().iterdir() if each.is_dir()] == []
     assert (cache.obtain("m", lambda stage: (stage / "model").touch()) / "model").exists()
     cache.obtain("m", dies)  # it is there: nobody makes it again
 
 
-def test_of_two_makers_the_later_one_takes_the_earlier_ones_model(
+def test_of_two_makers_the_later_one_waits_for_the_earlier_ones_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    begun, go_on = threading.Event(), threading.Event()
 
-    def overtaken(stage: Path) -> None:
-        (stage / "by").write_text("second", encoding="utf-8")
-        first = cache.folder() / "m"
-        first.mkdir()
-        (first / "by").write_text("first", encoding="utf-8")
+    def slow(stage: Path) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        (stage / "by").write_text("first", encoding="utf-8")
 
-    assert (cache.obtain("m", overtaken) / "by").read_text(encoding="utf-8") == "first"
-    assert [folder.name for folder in cache.folder().iterdir()] == ["m"]
+    def never(stage: Path) -> None:
+        raise AssertionError("the model was made twice")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.obtain, "m", slow)
+        assert begun.wait(60)
+        second = pool.submit(cache.obtain, "m", never)
+        go_on.set()
+        assert first.result(60) == second.result(60)
+    assert (second.result() / "by").read_text(encoding="utf-8") == "first"
 
 
 def test_another_shape_is_another_model() -> None:
