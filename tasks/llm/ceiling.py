@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -51,7 +52,7 @@ METRICS = {
     "tpot_p95_ms": "95th percentile of the time per further output token at the ceiling",
     "goodput_rps": "requests per second within the SLO at the ceiling",
     "output_tokens_per_s": "output tokens per second at the ceiling",
-    "server_queue_ms": "mean wait of a request before it was scheduled, in the lowest load that failed (else at the ceiling)",
+    "server_queue_ms": "mean wait before a request was scheduled, in the lowest load that failed (else at the ceiling)",
     "preemptions": "requests that lost their KV blocks during the whole search",
     "probes_count": "loads that the search put on the server",
 }
@@ -68,30 +69,23 @@ class Probe:
 
 
 def needs(params: Params) -> Sequence[api.Needs]:
-    shared = {"environment": "serving", "memory_gb": 4, "settings": ("model", "engine")}
-    return [
-        api.Needs(backend="vLLM on CUDA", gpus=1, **shared),
-        api.Needs(backend="vLLM on host memory", stand_in_for="GPU memory", **shared),
-    ]
+    return serving.on_device()
 
 
 def run(params: Params, ctx: api.Context) -> None:
     folder = serving.folder_of(ctx)
+    length = params.prompt_tokens + params.output_tokens
     for point in ctx.points:
-        length = params.prompt_tokens + params.output_tokens
         size = cache_bytes(folder, length, point.kv_requests)
         served = params.model_copy(update={"kv_gb": size / GIB, "max_model_len": length})
-
-        def measure(server: Endpoint, point: Point, size: int = size) -> None:
-            record(ctx, params, point, size, server, folder)
-
-        sweep.each(ctx, [point], lambda served=served: serving.checked(served, folder, ctx), measure)
+        work = partial(record, ctx, params, folder, size)
+        sweep.each(ctx, [point], partial(serving.checked, served, folder, ctx), work)
 
 
 def cache_bytes(folder: Path, length: int, requests: int) -> int:
     """Bytes of a KV cache for so many requests of `length` tokens: a key and a value in each layer and KV head."""
     shape = lm.describe(folder)
-    return requests * length * 2 * shape.layers * shape.kv_heads * shape.head_dim * BYTES
+    return int(requests * length * 2 * shape.layers * shape.kv_heads * shape.head_dim * BYTES)
 
 
 def search(probe: Callable[[int], Probe], limit: int, precision: float) -> list[Probe]:
@@ -125,7 +119,7 @@ def put(server: Endpoint, concurrency: int, folder: Path, params: Params, ctx: a
     return Probe(concurrency, result, met, queue * 1000)
 
 
-def record(ctx: api.Context, params: Params, point: Point, size: int, server: Endpoint, folder: Path) -> None:
+def record(ctx: api.Context, params: Params, folder: Path, size: int, server: Endpoint, point: Point) -> None:
     before = figures.metrics(server)
     made = search(lambda count: put(server, count, folder, params, ctx), params.limit, params.precision)
     ceiling, failed_at = bounds(made)

@@ -46,7 +46,7 @@ METRICS = {
     "first_step_ms": "time of the first call (prefill)",
     "step_p50_ms": "median time of the later calls (decode)",
     "step_p95_ms": "95th percentile of the same",
-    "last_over_second_ratio": "median time of the last eighth of the steps over that of the first eighth after the prefill",
+    "last_over_second_ratio": "median time of the last eighth of the steps over that of the first after the prefill",
     "ttft_ms": "time until the first token was chosen",
     "tpot_ms": "mean time of each further token",
     "output_tokens_per_s": "tokens generated per second",
@@ -82,9 +82,7 @@ def run(params: Params, ctx: api.Context) -> None:
         record(ctx, point, right, [watched(model, ids, params, point) for ids in texts], tokenizer)
 
 
-def answered(
-    model: Any, tokenizer: Any, questions: Sequence[quiz.Question], params: Params, point: Point
-) -> float:
+def answered(model: Any, tokenizer: Any, questions: Sequence[quiz.Question], params: Params, point: Point) -> float:
     """Exact match of generate()'s answers, in percent."""
     texts = []
     for question in questions:
@@ -186,4 +184,6 @@ def keep_steps(file: Path, run: Watched, tokenizer: Any) -> None:
         writer.writerow(["step", "phase", "tokens_read", "tokens_in_cache", "ms", "chosen", "text", "probability"])
         for number, (step, token) in enumerate(zip(run.steps, run.tokens, strict=True)):
             phase, text = "decode" if number else "prefill", tokenizer.decode([token])
-            writer.writerow([number, phase, step.read, step.cached, f"{step.ms:.3f}", token, text, f"{step.probability:.4f}"])
+            writer.writerow(
+                [number, phase, step.read, step.cached, f"{step.ms:.3f}", token, text, f"{step.probability:.4f}"]
+            )

@@ -116,7 +116,7 @@ def continuous(model: Any, requests: Sequence[Request], width: int) -> Served:
     with model.continuous_batching_context_manager(
         generation_config=wish, continuous_batching_config=room, block=True, timeout=5
     ) as manager:
-        start, found = time.perf_counter(), {}
+        start, found = time.perf_counter(), dict[str, tuple[Any, float]]()
         names = [manager.add_request(list(request.ids), max_new_tokens=request.tokens) for request in requests]
         while len(found) < len(names):
             output = manager.get_result(timeout=1)

@@ -7,6 +7,7 @@ reads more memory in each step than the dense model and profits less from batchi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
@@ -23,6 +24,7 @@ BYTES = 2  # bfloat16
 
 class Params(serving.Served):
     shape: moe.Shape = moe.Shape()
+    right_share: float = Field(default=0.85, gt=0, le=1)  # rounding decides which expert comes second now and then
     prompt_tokens: int = Field(default=64, ge=1)
     output_tokens: int = Field(default=48, ge=2)
     rounds: int = Field(default=3, ge=1)  # a load of c at a time sends c × rounds requests
@@ -62,10 +64,8 @@ def run(params: Params, ctx: api.Context) -> None:
         made = moe.build(params.shape, variant, tokenizer, ctx.scratch / name, ctx.seed)
         ctx.say(f"{name}: {made.total / 1e6:.1f} M weights, {made.active / 1e6:.1f} M of them for each token")
 
-        def measure(server: Endpoint, point: Point, made: moe.Made = made) -> None:
-            record(ctx, point, params, made, server)
-
-        sweep.each(ctx, points, lambda made=made: serving.checked(params, made.folder, ctx), measure)
+        start = partial(serving.checked, params, made.folder, ctx)
+        sweep.each(ctx, points, start, partial(record, ctx, params, made))
 
 
 def read_mb(params: Params, point: Point, made: moe.Made, seed: int) -> float:
@@ -78,7 +78,7 @@ def read_mb(params: Params, point: Point, made: moe.Made, seed: int) -> float:
     return touched * shape.mlp_parameters * shape.layers * BYTES / MIB
 
 
-def record(ctx: api.Context, point: Point, params: Params, made: moe.Made, server: Endpoint) -> None:
+def record(ctx: api.Context, params: Params, made: moe.Made, server: Endpoint, point: Point) -> None:
     before = figures.metrics(server)
     result = serving.load(
         server, made.folder, ctx, requests=max(params.minimum, point.concurrency * params.rounds),

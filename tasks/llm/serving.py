@@ -20,7 +20,8 @@ SERVER = {
         f"server_{name}_p{share}_ms": f"{words}: {'median' if share == 50 else f'{share}th percentile'}, "
         "interpolated from the server's own histogram"
         for name, words in {
-            "ttft": "time to the first token", "itl": "time between two output tokens", "e2e": "time of a whole request",
+            "ttft": "time to the first token", "itl": "time between two output tokens",
+            "e2e": "time of a whole request",
         }.items()
         for share in (50, 95, 99)
     },
@@ -38,12 +39,23 @@ class Served(api.Params):
     max_model_len: int = Field(default=1024, ge=16)
     kv_gb: float = Field(default=0.25, gt=0)
     max_num_seqs: int = Field(default=64, ge=1)
+    right_share: float = Field(default=1.0, gt=0, le=1)  # of the greedy tokens, before anything is timed
     prefix_caching: bool = False  # prompts of a benchmark must not profit from earlier ones
 
 
 def both(backend: str = "vLLM") -> api.Needs:
     """Real vLLM on whichever device there is."""
     return api.Needs(backend=backend, environment="serving", memory_gb=4, settings=("model", "engine"))
+
+
+def on_device() -> list[api.Needs]:
+    """The device's memory is the subject: a GPU's, or the host's in its place."""
+    gpu = api.Needs(backend="vLLM on CUDA", environment="serving", gpus=1, memory_gb=4, settings=("model", "engine"))
+    host = api.Needs(
+        backend="vLLM on host memory", stand_in_for="GPU memory", environment="serving", memory_gb=4,
+        settings=("model", "engine"),
+    )  # fmt: skip
+    return [gpu, host]
 
 
 def on_gpu() -> bool:
@@ -67,7 +79,7 @@ def checked(served: Served, folder: Path, ctx: api.Context, extra: tuple[str, ..
     work = ctx.scratch / "vllm"
     try:
         with vllm.serve(folder, options, work, ctx.say) as server:
-            agreement.require(server, folder, ctx.seed)
+            agreement.require(server, folder, ctx.seed, served.right_share)
             load(server, folder, ctx, requests=4, concurrency=4, prompt_tokens=16, output_tokens=8)
             yield server
     finally:

@@ -17,6 +17,7 @@ from tasks.api import Params
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 STD = 0.08  # of the weights: logits far enough apart that rounding does not decide between them
+SHARPER = 6.0
 Variant = Literal["dense", "moe"]
 
 
@@ -64,6 +65,7 @@ def build(shape: Shape, variant: Variant, tokenizer: Path, folder: Path, seed: i
         model = Qwen3MoeForCausalLM(
             Qwen3MoeConfig(**common, **routed, moe_intermediate_size=shape.expert, intermediate_size=shape.expert)
         )
+        sharpen(model)
     model = model.to(torch.bfloat16)
     model.generation_config.do_sample = False
     model.save_pretrained(folder)
@@ -73,6 +75,12 @@ def build(shape: Shape, variant: Variant, tokenizer: Path, folder: Path, seed: i
     total = sum(weight.numel() for weight in model.parameters())
     idle = (shape.experts - shape.chosen) * shape.mlp_parameters * shape.layers if variant == "moe" else 0
     return Made(folder, total, total - idle)
+
+
+def sharpen(model: Any) -> None:
+    """Make the router sure of itself, as a trained one is: else rounding often decides which expert comes second."""
+    for layer in model.model.layers:
+        layer.mlp.gate.weight.data.mul_(SHARPER)
 
 
 def experts_touched(folder: Path, batch: int, chosen: int, seed: int, length: int = 32) -> float:

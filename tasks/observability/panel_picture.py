@@ -33,11 +33,10 @@ def draw(
         graph.axvline(load - start, color="#6b7280", linestyle="--", linewidth=1)
         graph.set_title(title, loc="left", fontsize=11, fontweight="bold")
         graph.set(xlabel="s", ylabel=unit)
-        graph.set_ylim(bottom=0)
+        graph.set_xlim(left=0)
+        graph.set_ylim(0, 1.25 * graph.get_ylim()[1])  # room for the legend
         graph.grid(alpha=0.3)
         if graph.lines:
             graph.legend(fontsize="small", loc="upper left")
-    figure.suptitle(
-        "The dashboard's queries on a live Prometheus; the dashed line is where the load begins", fontsize=10
-    )
+    figure.suptitle("The queries on a live Prometheus; the load begins at the dashed line", fontsize=10)
     figure.savefig(file, dpi=100)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +25,10 @@ SLO_NAMES = {"ttft_ms": "ttft", "tpot_ms": "tpot", "e2e_ms": "e2el"}
 
 @dataclass(frozen=True)
 class Load:
-    """`requests` requests, at most `concurrency` at a time (0: no limit), offered as Poisson arrivals at `request_rate`.
+    """`requests` requests, at most `concurrency` at a time (0: no limit), arriving at `request_rate` a second.
 
-    `request_rate` 0 sends them all at once. `slo` (ttft_ms, tpot_ms, e2e_ms) is what goodput counts. `dataset` is a
-    JSONL file of prompts (`{"prompt": …, "output_tokens": …}`) instead of random ones.
+    Arrivals are a Poisson process; `request_rate` 0 sends all at once. `slo` (ttft_ms, tpot_ms, e2e_ms) is what goodput
+    counts. `dataset` is a JSONL file of prompts (`{"prompt": …, "output_tokens": …}`) instead of random ones.
     """
 
     requests: int
@@ -80,7 +81,8 @@ METRICS = {
         f"{name}_p{share}_ms": f"{words}: {'median' if share == 50 else f'{share}th percentile'}, seen by the client"
         for name, words in {
             "ttft": "time to the first token", "tpot": "mean time per further output token of a request",
-            "itl": "time between two chunks of a stream (several tokens may share one)", "e2e": "time of a whole request",
+            "itl": "time between two chunks of a stream (several tokens may share one)",
+            "e2e": "time of a whole request",
         }.items()
         for share in (50, 95, 99)
     },
@@ -106,12 +108,14 @@ def serve(endpoint: Endpoint, tokenizer: Path, *, log: Path | None = None, **loa
     arguments = parsed(argv(wish, endpoint, tokenizer))
     from vllm.benchmarks import serve as benchmark
 
-    with (log or Path("/dev/null")).open("a", encoding="utf-8") as sink, contextlib.redirect_stdout(sink):
-        with contextlib.redirect_stderr(sink):
-            try:
-                found = benchmark.main(arguments)
-            except (ValueError, OSError) as error:
-                raise failure(endpoint, str(error)) from error
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context((log or Path(os.devnull)).open("a", encoding="utf-8"))
+        stack.enter_context(contextlib.redirect_stdout(sink))
+        stack.enter_context(contextlib.redirect_stderr(sink))
+        try:
+            found = benchmark.main(arguments)
+        except (ValueError, OSError) as error:
+            raise failure(endpoint, str(error)) from error
     result = read(found)
     if not result.completed:
         raise failure(endpoint, next(iter(result.errors), "no request was answered"))
@@ -165,7 +169,8 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
 
     parser = FlexibleArgumentParser()
     add_cli_args(parser)
-    return parser.parse_args(list(words))
+    found: argparse.Namespace = parser.parse_args(list(words))
+    return found
 
 
 def read(found: Mapping[str, Any]) -> Result:
