@@ -50,6 +50,8 @@ from tasks.dispatching import batching as dispatch_batching
 from tasks.dispatching import latency as dispatch_latency
 from tasks.dispatching import load as dispatch_load
 from tasks.dispatching import queueing as dispatch
+from tasks.dispatching import replicas as dispatch_replicas
+from tasks.dispatching import soak as llm_soak
 from tasks.distributed import overlap as parallel_overlap
 from tasks.distributed import sequence as parallel_sequence
 from tasks.distributed import speedup as parallel_speedup
@@ -141,6 +143,8 @@ from tasks.triton import rollout as triton_rollout
 from tasks.triton import stages as triton_stages
 from tasks.triton import warmup as triton_warmup
 from tasks.web import web_app
+from tasks.llm import long_context
+from tasks.llm import long_context_load
 
 KINDS: dict[str, Kind] = {
     "alert_routing": alert_routing,
@@ -160,6 +164,7 @@ KINDS: dict[str, Kind] = {
     "dispatch_batching": dispatch_batching,
     "dispatch_latency": dispatch_latency,
     "dispatch_load": dispatch_load,
+    "dispatch_replicas": dispatch_replicas,
     "document": document,
     "engine_build": engine_build,
     "engine_calibration": engine_calibration,
@@ -198,6 +203,7 @@ KINDS: dict[str, Kind] = {
     "llm_generate_steps": llm_generate_steps,
     "llm_metrics": llm_metrics,
     "llm_moe": llm_moe,
+    "llm_soak": llm_soak,
     "load_cost": load_cost,
     "load_ramp": load_ramp,
     "metrics_stack": metrics_stack,
@@ -246,6 +252,8 @@ KINDS: dict[str, Kind] = {
     "vlm": vlm,
     "vlm_omni": vlm_omni,
     "web_app": web_app,
+    "long_context": long_context,
+    "long_context_load": long_context_load,
 }
 
 CHECKS: dict[str, Check] = {

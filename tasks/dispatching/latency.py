@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from tasks import api
-from tasks.dispatching import load, shared
+from tasks.dispatching import rates, shared
 
 METRICS = {
     **{
@@ -24,10 +26,11 @@ METRICS = {
 }  # fmt: skip
 
 
-class Params(load.Params): ...
+class Params(rates.Params): ...
 
 
-class Point(load.Point): ...
+class Point(api.Params):
+    qps: int = Field(default=1000, gt=0)
 
 
 def needs(params: Params) -> Sequence[api.Needs]:
@@ -36,7 +39,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 def run(params: Params, ctx: api.Context) -> None:
     for number, point in enumerate(ctx.points):
-        answers, _ = load.offer(params, point.qps, ctx.seed + 100 + number, ctx)
+        answers, _ = rates.offer(params, point.qps, ctx.seed + 100 + number, ctx)
         good, percentiles = answers.good_ms(), answers.percentiles_ms()
         keep(good, ctx.out / f"latency-cdf-{point.qps}-qps.csv")
         ctx.record(

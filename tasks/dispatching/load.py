@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from tasks import api
-from tasks.dispatching import server, shared
-from tasks.services import burst
+from tasks.dispatching import rates, shared
 
 METRICS = {
     "achieved_qps": "requests answered with 200 within the seconds of the load, per second",
@@ -26,8 +25,7 @@ METRICS = {
 }
 
 
-class Params(shared.Served):
-    queue_limit: int = Field(default=256, ge=1)
+class Params(rates.Params): ...
 
 
 class Point(api.Params):
@@ -40,7 +38,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 def run(params: Params, ctx: api.Context) -> None:
     for number, point in enumerate(ctx.points):
-        answers, batches = offer(params, point.qps, ctx.seed + number, ctx)
+        answers, batches = rates.offer(params, point.qps, ctx.seed + number, ctx)
         latency = answers.latency_ms()
         ctx.record(
             point,
@@ -53,21 +51,3 @@ def run(params: Params, ctx: api.Context) -> None:
             {"latency_p99_ms": latency},
             f"every one of the {latency.n} answers is that of its own request",
         )  # fmt: skip
-
-
-def offer(params: Params, qps: float, seed: int, ctx: api.Context) -> tuple[burst.Answers, list[int]]:
-    """A fresh server under one rate after a second of warm-up: the answers, all right, and the model's batch sizes."""
-    shared.more_files(params.connections + 256)
-    queue = server.Queue(params.queue_limit, params.batch_limit, params.max_delay_ms, params.layers)
-    ctx.say(f"offering {qps:g} requests/s for {params.seconds:g} s")
-    with server.serve(ctx.day / params.file, queue, ctx.scratch, ctx.out / "server.log") as one:
-        out, target = ctx.scratch / "answers.npy", one.target()
-        burst.offer(target, 1, min(qps, 500), out, seed + 1000, connections=64, timeout_s=params.timeout_s)
-        warm = len(one.batch_sizes())
-        answers = burst.offer(
-            target, params.seconds, qps, out, seed, connections=params.connections, timeout_s=params.timeout_s
-        )
-        batches = one.batch_sizes()[warm:]
-    if max(batches) > params.batch_limit:
-        raise api.UserError(f"a batch of {max(batches)} exceeds the limit {params.batch_limit}", where=params.file)
-    return shared.right(answers, params.layers, params.file), batches

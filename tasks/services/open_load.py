@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Target:
 
     url: str
     body: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,14 @@ def load(target: Target, phases: Sequence[tuple[float, float]], out: Path, seed:
 
     Read the result with `answers(out)` afterwards. The block gets a function that ends the load early.
     """
-    job = {"url": target.url, "body": target.body, "phases": phases, "out": str(out), "seed": seed}
+    job = {
+        "url": target.url,
+        "body": target.body,
+        "headers": dict(target.headers),
+        "phases": phases,
+        "out": str(out),
+        "seed": seed,
+    }
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-P", client.__file__],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,

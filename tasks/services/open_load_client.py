@@ -1,7 +1,7 @@
 """The process that sends an open-loop HTTP load; `open_load` starts it. It needs aiohttp, uvloop and numpy only.
 
-Standard input: `{url, body, phases: [[seconds, qps], …], seed, out}`. It writes an array of three rows to `out`:
-when each request was due (s), its latency from then (s), its HTTP status (0: no answer).
+Standard input: `{url, body, headers, phases: [[seconds, qps], …], seed, out}`. It writes an array of three rows to
+`out`: when each request was due (s), its latency from then (s), its HTTP status (0: no answer).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 TIMEOUT_S = 10.0
 CONNECTIONS = 256
@@ -28,7 +28,9 @@ def arrivals(phases: Sequence[tuple[float, float]], seed: int) -> list[float]:
     return [float(moment) for moment in np.concatenate(due)]
 
 
-async def offer(url: str, body: str, due: Sequence[float]) -> list[tuple[float, float, float]]:
+async def offer(
+    url: str, body: str, headers: Mapping[str, str], due: Sequence[float]
+) -> list[tuple[float, float, float]]:
     """Send every request when it is due, or until SIGTERM; (due, latency, status) of each."""
     import aiohttp
 
@@ -41,7 +43,7 @@ async def offer(url: str, body: str, due: Sequence[float]) -> list[tuple[float, 
         filled = body.replace("{seed}", str(number)).encode() if body else None
         try:
             async with session.request(
-                "POST" if body else "GET", url.replace("{seed}", str(number)), data=filled
+                "POST" if body else "GET", url.replace("{seed}", str(number)), data=filled, headers=headers
             ) as answer:
                 await answer.read()
                 status = answer.status
@@ -68,7 +70,7 @@ def main() -> None:
     import uvloop
 
     job = json.load(sys.stdin)
-    seen = uvloop.run(offer(job["url"], job["body"], arrivals(job["phases"], job["seed"])))
+    seen = uvloop.run(offer(job["url"], job["body"], job["headers"], arrivals(job["phases"], job["seed"])))
     np.save(job["out"], np.array(sorted(seen)).T.reshape(3, -1), allow_pickle=False)
 
 

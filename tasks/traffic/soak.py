@@ -7,23 +7,18 @@ fast leak: the note gives the slope's standard error.
 
 from __future__ import annotations
 
-import csv
 import json
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.request import Request, urlopen
 
 from pydantic import Field
 
 from tasks import api
-from tasks.services import model_repository, open_load, triton
+from tasks.services import model_repository, open_load, resident, triton
 
 TRITON = "Triton"
-LOOK_S = 0.5
-HOUR_S = 3600
 MODEL = Path(__file__).with_name("soak_model.py")
 CONFIG = """name: "network"
 backend: "python"
@@ -84,8 +79,8 @@ def verify(target: open_load.Target) -> None:
 def soak(params: Params, point: Point, target: open_load.Target, pid: int, ctx: api.Context) -> None:
     answers, memory = offer(target, [(params.seconds, point.qps)], pid, ctx)
     latency = answers.latency_ms()
-    growth, error = slope(memory)
-    save(memory, ctx.out / "memory.csv")
+    growth, error = resident.slope(memory)
+    resident.save(memory, ctx.out / "memory.csv")
     ctx.record(
         point,
         {
@@ -101,42 +96,7 @@ def offer(
     target: open_load.Target, phases: Sequence[tuple[float, float]], pid: int, ctx: api.Context
 ) -> tuple[open_load.Answers, list[tuple[float, float]]]:
     """The load's answers, and the server's memory as (s, MB) while it lasted."""
-    out, over = ctx.scratch / "answers.npy", threading.Event()
-    memory: list[tuple[float, float]] = []
-    watcher = threading.Thread(target=look, args=(pid, over, memory))
-    watcher.start()
-    try:
-        with open_load.load(target, phases, out, ctx.seed):
-            pass
-    finally:
-        over.set()
-        watcher.join()
+    out = ctx.scratch / "answers.npy"
+    with resident.watched(pid) as memory, open_load.load(target, phases, out, ctx.seed):
+        pass
     return open_load.answers(out), memory
-
-
-def look(pid: int, over: threading.Event, memory: list[tuple[float, float]]) -> None:
-    """Append the resident memory of `pid` and its children until it is over."""
-    import psutil
-
-    started = time.monotonic()
-    while not over.wait(LOOK_S):
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-        memory.append((time.monotonic() - started, sum(one.memory_info().rss for one in family) / 2**20))
-
-
-def slope(memory: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Least-squares growth of (s, MB) in MB/h and its standard error. Raises UserError on fewer than 8 samples."""
-    import numpy as np
-
-    if len(memory) < 8:
-        raise api.UserError(f"{len(memory)} memory samples are too few for a slope")
-    seconds, megabytes = np.array(memory).T
-    (gradient, _), covariance = np.polyfit(seconds, megabytes, 1, cov=True)
-    return float(gradient * HOUR_S), float(np.sqrt(covariance[0, 0]) * HOUR_S)
-
-
-def save(memory: Sequence[tuple[float, float]], file: Path) -> None:
-    with file.open("w", newline="", encoding="utf-8") as sink:
-        writer: Any = csv.writer(sink)
-        writer.writerow(["at_s", "rss_mb"])
-        writer.writerows((round(at, 2), round(megabytes, 3)) for at, megabytes in memory)

@@ -9,25 +9,25 @@ from typing import Any
 import pytest
 
 from tasks.api import UserError
-from tasks.traffic import soak
+from tasks.services import resident
 
 
 def test_the_slope_is_that_of_a_leak() -> None:
     """1 kB for each of 1000 requests a second: 3.6 GB an hour, found within its own standard error."""
     memory = [(second / 2, 500 + second / 2 * 1.0 + (0.1 if second % 2 else -0.1)) for second in range(80)]
-    growth, error = soak.slope(memory)
+    growth, error = resident.slope(memory)
     assert growth == pytest.approx(3600, abs=4 * error)
     assert 0 < error < 10
 
 
 def test_a_steady_server_shows_no_growth_beyond_the_error() -> None:
-    growth, error = soak.slope([(second / 2, 300 + (second % 3)) for second in range(80)])
+    growth, error = resident.slope([(second / 2, 300 + (second % 3)) for second in range(80)])
     assert abs(growth) < 3 * error
 
 
 def test_too_few_samples_give_no_slope() -> None:
     with pytest.raises(UserError, match="too few"):
-        soak.slope([(0.0, 1.0), (1.0, 2.0)])
+        resident.slope([(0.0, 1.0), (1.0, 2.0)])
 
 
 @pytest.mark.slow
