@@ -49,6 +49,16 @@ def text_ids(tokenizer: Any, tokens: int, seed: int) -> Any:
     return torch.tensor([list(islice(once * (tokens // len(once) + 1), tokens))])
 
 
+def counted(tokenizer: Any, sized: str, tokens: int) -> Any:
+    """Ids [1, tokens] of a text that is said to have so many tokens; UserError when the tokenizer counts otherwise."""
+    import torch
+
+    ids = tokenizer(sized, add_special_tokens=False)["input_ids"]
+    if len(ids) != tokens:
+        raise api.UserError(f"the text that should have {tokens} tokens has {len(ids)}", where="sized_text")
+    return torch.tensor([ids])
+
+
 def drawn(vocab: int, shape: tuple[int, ...], seed: int) -> Any:
     """Random token ids: no two repeats of a measurement see the same."""
     import torch
