@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from tasks import api
-from tasks.models import diffusion, judge, vlm_files
+from tasks.models import judge, vlm_files
 from tasks.multimodal import exam, seeing
 from tasks.services import multimodal, timing
 from tasks.services.llm import vllm
@@ -51,7 +51,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 def run(params: Params, ctx: api.Context) -> None:
     reader, tiny = exam.model(ctx.settings, ctx.seed, ctx.say)
-    painter = diffusion.home(ctx.settings, ctx.seed, ctx.say)
+    painter, simple = exam.painter(ctx.settings, ctx.seed, ctx.say)
     named, _ = judge.load(ctx.seed, ctx.say)
     options = seeing.options(tiny, ctx.pythons.get("serving"))
     script = ctx.day / params.script
@@ -61,7 +61,7 @@ def run(params: Params, ctx: api.Context) -> None:
     ):
         show(service, params, ctx)
         for point in ctx.points:
-            measure(point, asking(point.way, service, params, ctx, named, tiny), params, ctx)
+            measure(point, asking(point.way, service, params, ctx, named, (tiny, simple)), params, ctx)
 
 
 def show(service: Service, params: Params, ctx: api.Context) -> None:
@@ -75,26 +75,27 @@ def show(service: Service, params: Params, ctx: api.Context) -> None:
 
 
 def asking(
-    way: Way, service: Service, params: Params, ctx: api.Context, named: judge.Judge, tiny: bool
+    way: Way, service: Service, params: Params, ctx: api.Context, named: judge.Judge, tiny: tuple[bool, bool]
 ) -> Callable[[int], Result]:
-    """One request of this way, by its number."""
-    question = vlm_files.DESCRIBE if tiny else exam.TOLD.format(exam.ALONE)
-    held_out = [asked for asked in exam.questions(2 * params.requests, ctx.seed, tiny) if asked.task == "describe"]
+    """One request of this way, by its number; `tiny` says of reader and painter whether they were made here."""
+    reader, painter = tiny
+    question = vlm_files.DESCRIBE if reader else exam.TOLD.format(exam.ALONE)
+    held_out = [asked for asked in exam.questions(2 * params.requests, ctx.seed, reader) if asked.task == "describe"]
 
     def text_to_image(number: int) -> Result:
         prompt = judge.PROMPTS[number % len(judge.PROMPTS)]
-        picture = service.paint(prompt, ctx.seed + number, params.steps)
+        picture = service.paint(exam.wish(prompt, painter), ctx.seed + number, params.steps)
         said = named(exam.reduced([exam.pixels(picture)]))[0]
         return said == prompt, picture, prompt
 
     def image_to_text(number: int) -> Result:
-        asked = held_out[number]
+        asked = held_out[number % len(held_out)]
         text = service.caption(asked.picture, asked.prompt)
         return asked.right(text), asked.picture, text
 
     def round_trip(number: int) -> Result:
         prompt = judge.PROMPTS[number % len(judge.PROMPTS)]
-        picture = service.paint(prompt, ctx.seed + 500 + number, params.steps)
+        picture = service.paint(exam.wish(prompt, painter), ctx.seed + 500 + number, params.steps)
         text = service.caption(picture, question)
         return exam.plain(text) == prompt, picture, f"{prompt}\n{text}"
 

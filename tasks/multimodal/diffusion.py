@@ -5,29 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 from tasks import api
 from tasks.models import diffusion, judge
-from tasks.multimodal import exam, unet
+from tasks.multimodal import exam, studio, unet
+from tasks.multimodal.studio import Engine, Scheduler, Studio
 from tasks.services import timing
 
-Scheduler = Literal["ddim", "euler", "dpm++"]
-CLASSES: Mapping[Scheduler, str] = {
-    "ddim": "DDIMScheduler", "euler": "EulerDiscreteScheduler", "dpm++": "DPMSolverMultistepScheduler",
-}  # fmt: skip
-ON_SHEET = 16
 BATCH = 16
+STRIDE = 5  # through the 16 prompts: neighbours differ in colour and shape
 
 
 class Params(api.Params):
     samples: int = 48  # pictures that the judge scores at each point; the prompts in turn
-    repeats: int = 8  # single pictures that are timed at each point
+    repeats: int = 10  # single pictures that are timed at each point
     guidance: float = diffusion.GUIDANCE
 
 
 class Point(api.Params):
-    engine: Literal["eager", "compiled"] = "eager"
+    engine: Engine = "eager"
     scheduler: Scheduler = "ddim"
     steps: int = 20
 
@@ -49,27 +46,33 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    home = diffusion.home(ctx.settings, ctx.seed, ctx.say)
+    home, tiny = exam.painter(ctx.settings, ctx.seed, ctx.say)
     named, sure = judge.load(ctx.seed, ctx.say)
-    pipeline = diffusion.load(home, "cuda" if ctx.backend == "TensorRT" else "cpu")
-    for engine in dict.fromkeys(point.engine for point in ctx.points):
-        reference = {}
-        if engine == "compiled":  # what the eager pipeline paints, before its UNet is swapped
-            for point in ctx.points:
-                reference[point] = paint(pipeline, point, [judge.PROMPTS[0]], [ctx.seed], params)
-        with using(pipeline, engine, ctx):
-            for point in (point for point in ctx.points if point.engine == engine):
-                measure(pipeline, point, params, ctx, named, sure, reference.get(point))
+    room = Studio(diffusion.load(home, "cuda" if ctx.backend == "TensorRT" else "cpu"), params.guidance, tiny)
+    compiled = [point for point in ctx.points if point.engine == "compiled"]
+    eager = {point: reference(room, point, ctx) for point in compiled}
+    for point in ctx.points:
+        if point.engine == "eager":
+            measure(room, point, params, ctx, named, {"judge_accuracy_pct": 100 * sure, "pixel_difference_max": 0})
+    if compiled:
+        with using(room, ctx):
+            for point in compiled:
+                apart = studio.difference(reference(room, point, ctx), eager[point])
+                known = {"judge_accuracy_pct": 100 * sure, "pixel_difference_max": apart}
+                measure(room, point, params, ctx, named, known)
+
+
+def reference(room: Studio, point: Point, ctx: api.Context) -> Any:
+    """One picture by which engines are compared."""
+    return room.paint(point.scheduler, point.steps, judge.PROMPTS[:1], [ctx.seed])[0]
 
 
 @contextmanager
-def using(pipeline: Any, engine: str, ctx: api.Context) -> Iterator[None]:
-    if engine == "eager":
-        yield
-        return
+def using(room: Studio, ctx: api.Context) -> Iterator[None]:
+    """The compiled UNet in the place of the pipeline's own."""
     began = time.perf_counter()
-    back = unet.swap(pipeline, ctx.backend, ctx.scratch / "engine")
-    ctx.say(f"{ctx.backend} compiled the UNet in {time.perf_counter() - began:.1f} s and agrees with torch")
+    back = unet.swap(room.pipeline, ctx.backend, ctx.scratch / "engine")
+    ctx.say(f"{ctx.backend} compiled the UNet in {time.perf_counter() - began:.1f} s; it agrees with torch")
     try:
         yield
     finally:
@@ -77,59 +80,34 @@ def using(pipeline: Any, engine: str, ctx: api.Context) -> Iterator[None]:
 
 
 def measure(
-    pipeline: Any, point: Point, params: Params, ctx: api.Context, named: judge.Judge, sure: float, reference: Any
+    room: Studio, point: Point, params: Params, ctx: api.Context, named: judge.Judge, known: Mapping[str, float]
 ) -> None:
-    prompts = [judge.PROMPTS[number % len(judge.PROMPTS)] for number in range(params.samples)]
+    """Score a point's samples, time single pictures, keep some for the contact sheet, record."""
+    count = len(judge.PROMPTS)
+    prompts = [judge.PROMPTS[STRIDE * number % count] for number in range(params.samples)]
     seeds = [ctx.seed + 1000 + number for number in range(params.samples)]
-    paint(pipeline, point, prompts[:2], seeds[:2], params)
-    began, parts = time.perf_counter(), []
+    room.paint(point.scheduler, point.steps, prompts[:BATCH], seeds[:BATCH])
+    began, pictures = time.perf_counter(), []
     for at in range(0, params.samples, BATCH):
-        parts.append(paint(pipeline, point, prompts[at : at + BATCH], seeds[at : at + BATCH], params))
+        part = slice(at, at + BATCH)
+        pictures += room.paint(point.scheduler, point.steps, prompts[part], seeds[part])
     took = time.perf_counter() - began
-    pictures = [picture for part in parts for picture in part]
     right = [said == wish for said, wish in zip(named(exam.reduced(pictures)), prompts, strict=True)]
-    samples = single(pipeline, point, params, ctx)
-    spread = timing.spread(samples)
+    spread = timing.spread(single(room, point, params, ctx))
     metrics = {
-        "accuracy_pct": exam.share_pct(right), "latency_p50_ms": spread.p50, "latency_p95_ms": spread.p95,
-        "images_per_s": params.samples / took, "judge_accuracy_pct": 100 * sure,
-        "pixel_difference_max": differing(pipeline, point, params, ctx, reference),
+        **known, "accuracy_pct": exam.share_pct(right), "latency_p50_ms": spread.p50, "latency_p95_ms": spread.p95,
+        "images_per_s": params.samples / took,
     }  # fmt: skip
-    cells = list(zip(pictures, prompts, right, strict=True))[:ON_SHEET]
-    exam.sheet(ctx.out / f"samples-{point.engine}-{point.scheduler}-{point.steps:02}.png", cells, columns=8)
+    studio.keep(ctx.out, f"{point.engine} {point.scheduler} {point.steps:02}", pictures)
     ctx.record(point, metrics, {"latency_p50_ms": spread})
 
 
-def single(pipeline: Any, point: Point, params: Params, ctx: api.Context) -> list[float]:
-    """Milliseconds of single pictures: other prompts and seeds each time."""
+def single(room: Studio, point: Point, params: Params, ctx: api.Context) -> list[float]:
+    """Milliseconds of single pictures: another prompt and seed each time."""
     found = []
-    for number in range(params.repeats):
-        prompt, seed = judge.PROMPTS[5 * number % len(judge.PROMPTS)], ctx.seed + 5000 + number
+    for number in range(-1, params.repeats):  # the first one warms up
+        prompt = judge.PROMPTS[STRIDE * number % len(judge.PROMPTS)]
         began = time.perf_counter()
-        paint(pipeline, point, [prompt], [seed], params)
+        room.paint(point.scheduler, point.steps, [prompt], [ctx.seed + 5000 + number])
         found.append((time.perf_counter() - began) * 1e3)
-    return found
-
-
-def differing(pipeline: Any, point: Point, params: Params, ctx: api.Context, reference: Any) -> float:
-    """How far a compiled UNet's picture is from the eager one's; the eager one is its own reference."""
-    import numpy
-
-    if reference is None:
-        return 0.0
-    found = paint(pipeline, point, [judge.PROMPTS[0]], [ctx.seed], params)
-    return float(numpy.abs(found[0].astype(int) - reference[0].astype(int)).max())
-
-
-def paint(pipeline: Any, point: Point, prompts: Sequence[str], seeds: Sequence[int], params: Params) -> list[Any]:
-    """uint8 [height, width, 3] for each prompt; the seeds decide the noise, not the batch."""
-    import diffusers
-    import torch
-
-    if type(pipeline.scheduler).__name__ != CLASSES[point.scheduler]:
-        pipeline.scheduler = getattr(diffusers, CLASSES[point.scheduler]).from_config(pipeline.scheduler.config)
-    made = pipeline(
-        list(prompts), num_inference_steps=point.steps, guidance_scale=params.guidance, output_type="np",
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-    )  # fmt: skip
-    return list((made.images * 255).round().astype("uint8"))
+    return found[1:]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.models import hub, scenes, vlm, vlm_files
+from tasks.api import UserError
+from tasks.models import diffusion, hub, scenes, vlm, vlm_files
 
 REAL_SIDE = 336  # pixels that a pretrained tower expects, at least
 TOLD = (
@@ -21,6 +22,7 @@ WORDING = {
     "colour": "{prompt}? One word.",
 }
 ALONE = "Describe the picture like this: 'a red circle'."
+ON_WHITE = "{} on a plain white background, flat colours, centred"
 CELL, CAPTION = 128, 30  # pixels of a picture on a sheet, and of the text below it
 
 
@@ -48,6 +50,23 @@ def model(settings: Mapping[str, Any], seed: int, say: Any) -> tuple[Path, bool]
     if "repo" in part or "folder" in part:
         return hub.home(hub.Source.model_validate(part), say), False
     return vlm.home(settings, seed, say), True
+
+
+def painter(settings: Mapping[str, Any], seed: int, say: Any) -> tuple[Path, bool]:
+    """The diffusion pipeline's folder, and whether it was trained here rather than fetched."""
+    part = dict(settings.get("model", {}).get("diffusion", {}))
+    if "repo" not in part and "folder" not in part:
+        return diffusion.home(settings, seed, say), True
+    source = hub.Source.model_validate(part)
+    folder = Path(source.folder).expanduser() if source.folder else hub.fetched(source, say)
+    if not (folder / "model_index.json").is_file():
+        raise UserError("no model_index.json: this is not a diffusers pipeline", where=str(folder))
+    return folder, False
+
+
+def wish(prompt: str, tiny: bool) -> str:
+    """The prompt as it is put to a painter: a real one must be told that nothing else is wanted."""
+    return prompt if tiny else ON_WHITE.format(prompt)
 
 
 def questions(count: int, seed: int, tiny: bool) -> list[Asked]:

@@ -22,7 +22,6 @@ from tasks.services import process, timing
 from tasks.services.llm import endpoint
 from tasks.services.llm.endpoint import Endpoint
 
-ON_WHITE = "{} on a plain white background, flat colours, centred"
 READY_S = 900.0  # weights of 20 GB, then compilation
 ANSWER_S = 300.0
 
@@ -87,7 +86,7 @@ def argv(model: Path, port: int) -> list[str]:
 def paint(place: Endpoint, prompt: str, seed: int, params: Params) -> bytes:
     """The picture's bytes for a prompt."""
     wish = {
-        "prompt": ON_WHITE.format(prompt), "n": 1, "size": f"{params.side}x{params.side}", "seed": seed,
+        "prompt": exam.wish(prompt, tiny=False), "n": 1, "size": f"{params.side}x{params.side}", "seed": seed,
         "num_inference_steps": params.steps, "response_format": "b64_json",
     }  # fmt: skip
     return picture_of(endpoint.post(f"{place.address}/v1/images/generations", wish, ANSWER_S))
