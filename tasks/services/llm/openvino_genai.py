@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 from tasks.services.llm import child, gguf_file, openai_server
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.llm.jobs import LENGTH, STOP, Job, Setup
+
+TURN_S = 5e-5  # the pipeline's steps keep Python's lock: without a pause the front end would send all tokens at the end
 
 
 @contextmanager
@@ -69,6 +72,7 @@ class Continuous:
                 self.pipeline.step()
                 for job, handle in list(self.running.items()):
                     self.pass_on(job, handle)
+                time.sleep(TURN_S)
             except RuntimeError as error:
                 self.fail(error)
 

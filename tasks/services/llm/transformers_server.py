@@ -12,7 +12,7 @@ from tasks.services.llm import child, openai_server
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.llm.jobs import LENGTH, STOP, Job, Setup, StaticBatches
 
-Mode = Literal["sequential", "static", "continuous"]
+Mode = Literal["sequential", "static", "continuous", "deepspeed"]
 PAGE = 32  # tokens of a KV page: short prompts would waste most of the default 256
 
 
@@ -21,13 +21,15 @@ def serve(
     model: Path, mode: Mode, setup: Setup, folder: Path, say: Callable[[str], None] = print
 ) -> Iterator[Endpoint]:
     """Serve until the block ends: `sequential` one request at a time, `static` up to `max_batch` that start together,
-    `continuous` joined and left at every step."""
+    `continuous` joined and left at every step, `deepspeed` as `static` with DeepSpeed's kernels."""
     with child.serve(f"transformers_server:{mode}", model, setup, folder, say) as server:
         yield server
 
 
 def run(model: Path, setup: Setup, port: int, mode: Mode) -> None:
     network = load(model, setup)
+    if mode == "deepspeed":
+        network = with_deepspeed(network)
     if mode == "continuous":
         engine: Any = Continuous(network, setup)
     else:
@@ -46,6 +48,13 @@ def load(model: Path, setup: Setup) -> Any:
     network = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
     network.generation_config = GenerationConfig()  # its own end-of-sequence token would fill in where none is wanted
     return network.to("cuda" if setup.gpu else "cpu").eval()
+
+
+def with_deepspeed(network: Any) -> Any:
+    """The same model with DeepSpeed's inference kernels where it has some for it."""
+    import deepspeed
+
+    return deepspeed.init_inference(network, dtype=network.dtype, replace_with_kernel_inject=True).module
 
 
 class Static:

@@ -1,0 +1,115 @@
+"""Kind `llm_frameworks`: serving frameworks on the same questions, with the same answers, behind the same client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from tasks import api
+from tasks.llm import agreement, pace, questions, serving
+from tasks.models import lm
+from tasks.services.llm import engines
+from tasks.services.llm.jobs import Setup
+
+Framework = Literal[
+    "vllm", "fastertransformer", "tensorrt-llm", "transformers", "transformers-continuous", "llama.cpp", "lmdeploy",
+    "deepspeed",
+]  # fmt: skip
+METRICS = {
+    **questions.METRICS,
+    "ready_s": "from starting the server until it had completed a prompt, conversion or compilation included",
+    "memory_mb": pace.METRICS["memory_mb"],
+}
+STAND_INS: Mapping[str, str] = {"fastertransformer": "FasterTransformer", "tensorrt-llm": "TensorRT-LLM"}
+OWN_MODULES: Mapping[str, str] = {"lmdeploy": "lmdeploy", "deepspeed": "deepspeed"}
+
+
+class Params(api.Params):
+    """`frameworks` are those that the experiment compares: the axis's values. `dtype` is everybody's precision.
+
+    On a CPU float32 is the one precision that all of these engines compute in; `threads` is what vLLM takes by default
+    on a machine of two cores (the other one is left to its front end).
+    """
+
+    frameworks: list[Framework] = Field(min_length=1)
+    cpu_dtype: Literal["float32", "bfloat16"] = "float32"
+    gpu_dtype: Literal["bfloat16", "float16"] = "bfloat16"
+    threads: int = Field(default=1, ge=1)
+    max_model_len: int = Field(default=512, ge=64)
+    concurrency: int = Field(default=8, ge=1)
+    requests: int = Field(default=48, ge=1)  # of a round
+    rounds: int = Field(default=3, ge=1)
+    output_tokens: int = Field(default=32, ge=2)
+
+
+class Point(api.Params):
+    framework: Framework = "vllm"
+
+
+def needs(params: Params) -> Sequence[api.Needs]:
+    """FasterTransformer has no package to install any more, so where it is asked for another engine always stands in."""
+    asked = params.frameworks
+    own = tuple(OWN_MODULES[name] for name in asked if name in OWN_MODULES)
+    if own:
+        return [api.Needs(" and ".join(own), environment="serving", modules=own, gpus=1, settings=("model", "engine"))]
+    tensorrt = ("tensorrt_llm",) if "tensorrt-llm" in asked else ()
+    gpu, cpu = (lacking(asked, gpu) for gpu in (True, False))
+    offered = [wanted(asked, gpu=True, stand_in_for=gpu, modules=tensorrt)] if tensorrt or gpu != cpu else []
+    return [*offered, wanted(asked, gpu=False, stand_in_for=cpu)]
+
+
+def lacking(asked: Sequence[str], gpu: bool) -> str:
+    """The frameworks that something else stands in for."""
+    names = [name for name in asked if name in STAND_INS and not (gpu and name == "tensorrt-llm")]
+    return " and ".join(STAND_INS[name] for name in names)
+
+
+def wanted(asked: Sequence[str], *, gpu: bool, stand_in_for: str, modules: tuple[str, ...] = ()) -> api.Needs:
+    titles = [engines.TITLES[engine(name, gpu)] for name in asked]
+    backend = titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
+    return api.Needs(
+        backend, stand_in_for=stand_in_for, environment="serving", gpus=int(gpu), modules=modules, memory_gb=4,
+        settings=("model", "engine"),
+    )  # fmt: skip
+
+
+def engine(framework: str, gpu: bool) -> engines.Name:
+    """Who answers for a framework: itself, or what stands in for it."""
+    chosen: Mapping[str, engines.Name] = {
+        "vllm": "vllm", "fastertransformer": "ctranslate2", "llama.cpp": "llama_cpp",
+        "tensorrt-llm": "tensorrt_llm" if gpu else "openvino_genai",
+        "transformers": "transformers_static", "transformers-continuous": "transformers_continuous",
+        "lmdeploy": "lmdeploy", "deepspeed": "deepspeed",
+    }  # fmt: skip
+    return chosen[framework]
+
+
+def run(params: Params, ctx: api.Context) -> None:
+    folder = lm.home(ctx.settings, ctx.seed, ctx.say)
+    gpu = serving.on_gpu()
+    tensorrt = gpu and "TensorRT-LLM" in ctx.backend
+    setup = Setup(
+        max_model_len=params.max_model_len, max_batch=params.concurrency, kv_gb=0.25, gpu=gpu,
+        dtype=params.gpu_dtype if gpu else params.cpu_dtype, threads=None if gpu else params.threads,
+    )  # fmt: skip
+    for point in ctx.points:
+        chosen = engine(point.framework, tensorrt)
+        before, began = pace.used_before(), time.perf_counter()
+        ctx.say(f"{point.framework}: starting {engines.TITLES[chosen]}")
+        with engines.serve(chosen, folder, setup, ctx.scratch / chosen, ctx.say) as server:
+            ready_s = time.perf_counter() - began
+            agreement.require(server, folder, ctx.seed)
+            found = questions.speed(
+                server, questions.tokenized(folder, ctx.seed), tokens=params.output_tokens,
+                concurrency=params.concurrency, requests=params.requests, rounds=params.rounds,
+            )  # fmt: skip
+            metrics = {
+                **found.metrics(), "exact_match_pct": questions.exam(server, ctx.seed), "ready_s": ready_s,
+                "memory_mb": pace.held_mb(server, before),
+            }  # fmt: skip
+        ctx.record(
+            point, metrics, found.spreads(), note=f"{point.framework}: {engines.described(chosen)}, {setup.dtype}"
+        )
