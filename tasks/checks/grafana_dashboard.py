@@ -1,4 +1,7 @@
-"""Proves a Grafana dashboard: panels of each topic, and every query run on a Prometheus that scrapes a live Triton."""
+"""Proves a Grafana dashboard: panels of each topic, and every query run on a Prometheus that scrapes what it watches.
+
+That is a live Triton, or a recorded vLLM under load (a real one takes longer to start than a check may).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tasks.api import Needs, UserError, Verdict, Workspace
 from tasks.api import Params as Base
@@ -20,6 +24,9 @@ TOPICS = {
     "gpu": re.compile(r"\b(nv_gpu|DCGM_FI|gpu)_\w+"),
     "latency": re.compile(r"duration|latency|summary_us|histogram_quantile"),
     "qps": re.compile(r"\b(rate|irate|increase)\(.*(requests?|inference)_(success|count|total)"),
+    "requests": re.compile(r"vllm:num_requests_(running|waiting)"),
+    "kv_cache": re.compile(r"vllm:kv_cache_usage_perc"),
+    "throughput": re.compile(r"\b(rate|irate|increase)\(vllm:generation_tokens_total"),
 }
 GPU_SERIES = 'count({__name__=~"nv_gpu_.*|DCGM_FI_.*"})'
 VARIABLES = {
@@ -32,6 +39,7 @@ SCRAPES = 8  # after so many, a query that has no samples will not get any
 
 
 class Params(Base):
+    watched: Literal["triton", "vllm"] = "triton"
     topics: Sequence[str] = ("gpu", "qps", "latency")
 
 
@@ -48,6 +56,8 @@ class Query:
 
 
 def needs(params: Params) -> Needs:
+    if params.watched == "vllm":
+        return Needs("Prometheus + recorded vLLM", binaries=("prometheus",))
     return Needs("Prometheus + Triton", environment="triton", binaries=("prometheus",))
 
 
@@ -61,8 +71,8 @@ def check(file: Path, params: Params, work: Workspace) -> Verdict:
             for query in queries:
                 ask(server, query)  # a mistake in PromQL shows at once, without a Triton
         with (
-            live.triton(work.scratch, work.seed) as address,
-            prometheus.serve({"triton": address}, work.scratch / "prometheus") as server,
+            watched(params, work) as address,
+            prometheus.serve({params.watched: address}, work.scratch / "prometheus") as server,
         ):
             evidence = {(query.panel, query.expression): answered(server, query) for query in queries}
     except UserError as error:
@@ -70,7 +80,13 @@ def check(file: Path, params: Params, work: Workspace) -> Verdict:
     empty = dict.fromkeys(panel for (panel, _), count in evidence.items() if not count)
     said = f"; no GPU exporter here, so valid but empty: {', '.join(empty)}" if empty else ""
     shown = {f"{panel}: {expression}": count for (panel, expression), count in evidence.items()}
-    return Verdict(True, f"{len(queries)} queries run on a live Prometheus{said}", {"series": shown})
+    scraped = "that scrapes a recorded vLLM under load" if params.watched == "vllm" else ""
+    message = f"{len(queries)} queries run on a live Prometheus {scraped}".rstrip() + said
+    return Verdict(True, message, {"series": shown})
+
+
+def watched(params: Params, work: Workspace) -> AbstractContextManager[str]:
+    return live.vllm() if params.watched == "vllm" else live.triton(work.scratch, work.seed)
 
 
 def panels(file: Path) -> list[dict[str, Any]]:

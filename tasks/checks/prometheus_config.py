@@ -14,14 +14,14 @@ from tasks.observability import configuration, live, pods
 from tasks.services import prometheus
 from tasks.services.prometheus import Prometheus
 
-TRITON = "triton"
+TRITON, VLLM = "triton", "vllm"
 INTERVAL_S = 0.5
 WAIT_S = 10
 PODS = (True, False, True, False)  # the annotated ones must be scraped, and only they
 
 
 class Params(Base):
-    live: Mapping[str, str]  # scrape job -> "triton", or the exporter script beside the file that it must reach
+    live: Mapping[str, str]  # scrape job -> "triton", "vllm" (recorded), or the exporter script beside the file
     samples: Sequence[str] = ()  # PromQL that must return samples
     pods: str = ""  # the job whose relabel rules must keep annotated pods and drop the others
 
@@ -47,6 +47,8 @@ def check(file: Path, params: Params, work: Workspace) -> Verdict:
 
 
 def target(what: str, file: Path, work: Workspace) -> AbstractContextManager[str]:
+    if what == VLLM:
+        return live.vllm()
     return live.triton(work.scratch, work.seed) if what == TRITON else live.exporter(file.parent / what, work.scratch)
 
 

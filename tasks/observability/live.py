@@ -1,17 +1,23 @@
-"""Live targets for a checker: a Triton that is being asked, and a learner's own exporter."""
+"""Targets for a checker: a Triton that is being asked, a recorded vLLM under load, a learner's own exporter."""
 
 from __future__ import annotations
 
+import gzip
+import json
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from pathlib import Path
 from urllib.request import urlopen
 
 from tasks.api import UserError
 from tasks.services import process
 
+# /metrics of vLLM 0.32.0 (tiny model, CPU), twice a second: idle, 120 requests at 24 at a time, idle
+RECORDING = Path(__file__).with_name("recordings") / "vllm-0.32.json.gz"
 MODEL = "mlp"
 CONFIG = """
 name: "mlp"
@@ -54,6 +60,37 @@ def triton(scratch: Path, seed: int) -> Iterator[str]:
             ended.set()
             load.join()
             client.close()
+
+
+@contextmanager
+def vllm() -> Iterator[str]:
+    """The metrics address of a recorded vLLM: every scrape gets the next page of its load, at the end the last again.
+
+    A real vLLM takes longer to start than a check may.
+    """
+    pages: list[str] = json.loads(gzip.decompress(RECORDING.read_bytes()))
+    left = chain(pages, repeat(pages[-1]))
+
+    class Replay(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page = next(left).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer((process.LOOPBACK, 0), Replay) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"{process.LOOPBACK}:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager
