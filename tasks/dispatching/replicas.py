@@ -22,7 +22,7 @@ from pydantic import Field
 from tasks import api
 from tasks.dispatching import policies
 from tasks.llm import agreement
-from tasks.models import lm
+from tasks.models import fit, lm, shape
 from tasks.services import timing
 from tasks.services.llm import client, vllm
 from tasks.services.llm.endpoint import Endpoint
@@ -41,14 +41,14 @@ class Params(api.Params):
     """`prefixes` documents of `prefix_tokens` are asked about; a replica's cache holds `cache_tokens`."""
 
     replicas: int = Field(default=2, ge=2)
-    prefixes: int = Field(default=8, ge=2)
+    prefixes: int = Field(default=16, ge=2)
     prefix_tokens: int = Field(default=512, ge=16)
     question_tokens: int = Field(default=16, ge=1)
     short_tokens: int = Field(default=4, ge=1)
     long_tokens: int = Field(default=32, ge=1)
     long_share: float = Field(default=0.1, ge=0, le=1)  # requests with a long answer
-    cache_tokens: int = Field(default=4096, ge=64)
-    requests: int = Field(default=96, ge=8)
+    cache_tokens: int = Field(default=5120, ge=64)
+    requests: int = Field(default=192, ge=8)
     concurrency: int = Field(default=4, ge=1)
     max_model_len: int = Field(default=1024, ge=64)
 
@@ -82,7 +82,7 @@ def run(params: Params, ctx: api.Context) -> None:
     folder = lm.home(ctx.settings, ctx.seed, ctx.say)
     with started(params, folder, ctx) as fleet:
         for number, point in enumerate(ctx.points):
-            work = workload(params, lm.describe(folder).vocab, ctx.seed + number)
+            work = workload(params, shape.read(folder).vocab, ctx.seed + number)
             before = [client.metrics(one) for one in fleet]
             began = time.perf_counter()
             done = asyncio.run(dispatched(fleet, work, policies.make(point.policy), params.concurrency))
@@ -95,8 +95,7 @@ def run(params: Params, ctx: api.Context) -> None:
 def started(params: Params, folder: Path, ctx: api.Context) -> Iterator[list[Endpoint]]:
     """The replicas, started side by side; each answers as its model does."""
     gpu = "GPU" in ctx.backend
-    shape = lm.describe(folder)
-    bytes_per_token = 2 * shape.layers * shape.kv_heads * shape.head_dim * 2  # keys and values in bfloat16
+    bytes_per_token = fit.kv_bytes_per_token(shape.read(folder))
     options = vllm.Options(
         max_model_len=params.max_model_len, kv_gb=params.cache_tokens * bytes_per_token / vllm.GIB, gpu=gpu,
         max_num_seqs=max(16, params.concurrency),
