@@ -10,16 +10,20 @@ import argparse
 import contextlib
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from tasks.api import Spread, UserError
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.process import tail
 from tasks.services.timing import spread
 
+LEAVING_S = 15.0
 SLO_NAMES = {"ttft_ms": "ttft", "tpot_ms": "tpot", "e2e_ms": "e2el"}
 
 
@@ -119,7 +123,7 @@ def serve(endpoint: Endpoint, tokenizer: Path, *, log: Path | None = None, **loa
     result = read(found)
     if not result.completed:
         raise failure(endpoint, next(iter(result.errors), "no request was answered"))
-    if result.failed and endpoint.pid and not alive(endpoint.pid):
+    if result.failed and dead(endpoint):
         raise failure(endpoint, result.errors[0])
     return result
 
@@ -127,17 +131,23 @@ def serve(endpoint: Endpoint, tokenizer: Path, *, log: Path | None = None, **loa
 def failure(endpoint: Endpoint, said: str) -> UserError:
     """What to raise: a server that died is told apart from one that refuses."""
     last = said.strip().splitlines()[-1] if said.strip() else "no answer"
-    if endpoint.pid and not alive(endpoint.pid):
+    if dead(endpoint):
         return DeadServerError(f"the server ended during the load ({last}); its log ends:\n{tail(endpoint.log)}")
     return UserError(f"no request was answered: {last}", where="vllm bench serve")
 
 
-def alive(pid: int) -> bool:
-    """Whether the process runs (a zombie does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+def dead(endpoint: Endpoint) -> bool:
+    """Whether the server has ended or is ending: vLLM answers 503 once its engine is gone, then leaves."""
+    deadline = time.monotonic() + LEAVING_S
+    while time.monotonic() < deadline and Path(f"/proc/{endpoint.pid}").exists():
+        try:
+            with urlopen(f"{endpoint.address}/health", timeout=5) as answer:
+                return bool(answer.status != 200)
+        except HTTPError:
+            return True
+        except OSError:
+            time.sleep(0.1)  # it no longer listens
+    return True
 
 
 def argv(load: Load, endpoint: Endpoint, tokenizer: Path) -> list[str]:
