@@ -25,6 +25,11 @@ UNITS = {
     "gflops": "GFLOP/s",
     "mb_h": "MB/hour",
     "replica_s": "replica·s",
+    "kib": "KiB",
+    "mib": "MiB",
+    "gib": "GiB",
+    "mib_h": "MiB/hour",
+    "tps": "tokens/s",
     "bool": "",
 }
 

@@ -170,7 +170,64 @@ WEEK3 = (
     ),
 )
 
-PICTURES: dict[str, tuple[Row, ...]] = {"week01": WEEK1, "week03": WEEK3}
+WEEK12 = (
+    Row(
+        (
+            Part(
+                "queue",
+                {"en": "Request queue and batching", "zh": "请求队列与动态批处理"},
+                r"request queue|请求队列",
+                ("load-1k-5k-10k-qps", "achieved_qps"),
+                file="high_concurrency_demo.py",
+            ),
+        )
+    ),
+    Row(
+        (
+            Part(
+                "engines",
+                {"en": "Inference engines", "zh": "推理框架"},
+                r"inference engines|推理框架",
+                ("framework-qps-latency", "latency_p50_ms"),
+                day="day78",
+            ),
+            Part(
+                "prompt_cache",
+                {"en": "Prompt cache", "zh": "提示缓存"},
+                r"prompt cache|提示缓存",
+                ("latency-before-after", "ttft_p50_ms"),
+                day="day81",
+            ),
+        )
+    ),
+    Row(
+        (
+            Part(
+                "kv_cache",
+                {"en": "KV cache", "zh": "KV 缓存"},
+                r"kv cache|kv 缓存",
+                ("memory-curve", "cache_mib"),
+                day="day79",
+            ),
+            Part(
+                "parallelism",
+                {"en": "Tensor and sequence parallelism", "zh": "张量与序列并行"},
+                r"sequence parallelism|序列并行",
+                ("single-vs-multi-latency", "latency_p50_ms"),
+                file="tensor_parallel_demo.py",
+            ),
+            Part(
+                "long_context",
+                {"en": "Long context", "zh": "长文本推理"},
+                r"long context|长文本",
+                ("length-1k-4k-16k", "ttft_s"),
+                day="day82",
+            ),
+        )
+    ),
+)
+
+PICTURES: dict[str, tuple[Row, ...]] = {"week01": WEEK1, "week03": WEEK3, "week12": WEEK12}
 
 
 def of_week(week: str) -> list[Part]:
