@@ -17,6 +17,8 @@ from tasks.checks import (
     digits_onnx,
     dockerfile,
     engine_script,
+    frameworks_document,
+    frameworks_picture,
     grafana_dashboard,
     hpa_manifest,
     inference_service,
@@ -56,7 +58,9 @@ from tasks.distributed import overlap as parallel_overlap
 from tasks.distributed import sequence as parallel_sequence
 from tasks.distributed import speedup as parallel_speedup
 from tasks.distributed import tensor as parallel_demo
+from tasks.documents import diagram as architecture
 from tasks.documents import document
+from tasks.documents import frameworks as framework_report
 from tasks.engines import build as engine_build
 from tasks.engines import calibration as engine_calibration
 from tasks.engines import loading as engine_loading
@@ -79,7 +83,11 @@ from tasks.llm import (
     kv_cache,
     kv_cache_memory,
     kv_cache_policy,
+    long_context,
+    long_context_load,
+    prefix_cache,
     prompt_cache,
+    prune,
     quantize,
     quantize_bits,
     quantize_gain,
@@ -143,13 +151,14 @@ from tasks.triton import rollout as triton_rollout
 from tasks.triton import stages as triton_stages
 from tasks.triton import warmup as triton_warmup
 from tasks.web import web_app
-from tasks.llm import long_context
-from tasks.llm import long_context_load
+from tasks.llm import attention_bench
+from tasks.llm import kv_cache_heads
 
 KINDS: dict[str, Kind] = {
     "alert_routing": alert_routing,
     "alert_webhook": alert_webhook,
     "assisted_generation": assisted_generation,
+    "architecture": architecture,
     "autoscale": autoscale,
     "bottleneck_plan": bottleneck,
     "cache_proxy": cache_proxy,
@@ -182,6 +191,7 @@ KINDS: dict[str, Kind] = {
     "gemm_curve": gemm_curve,
     "gemm_precision": gemm_precision,
     "gpu_profile": gpu_profile,
+    "framework_report": framework_report,
     "finetune_data": finetune_data,
     "histogram_buckets": histogram_buckets,
     "image_build": image_build,
@@ -222,6 +232,7 @@ KINDS: dict[str, Kind] = {
     "plugin_latency": plugin_latency,
     "plugin_roundtrip": plugin_roundtrip,
     "plugin_shapes": plugin_shapes,
+    "prune": prune,
     "quantize": quantize,
     "quantize_bits": quantize_bits,
     "quantize_gain": quantize_gain,
@@ -254,6 +265,9 @@ KINDS: dict[str, Kind] = {
     "web_app": web_app,
     "long_context": long_context,
     "long_context_load": long_context_load,
+    "prefix_cache": prefix_cache,
+    "attention_bench": attention_bench,
+    "kv_cache_heads": kv_cache_heads,
 }
 
 CHECKS: dict[str, Check] = {
@@ -267,6 +281,8 @@ CHECKS: dict[str, Check] = {
     "digits_onnx": digits_onnx,
     "dockerfile": dockerfile,
     "engine_script": engine_script,
+    "frameworks_document": frameworks_document,
+    "frameworks_picture": frameworks_picture,
     "grafana_dashboard": grafana_dashboard,
     "hpa_manifest": hpa_manifest,
     "inference_service": inference_service,
