@@ -16,7 +16,7 @@ from tasks.services.llm.jobs import Setup
 
 Framework = Literal[
     "vllm", "fastertransformer", "tensorrt-llm", "transformers", "transformers-continuous", "llama.cpp", "lmdeploy",
-    "deepspeed",
+    "deepspeed", "engine",
 ]  # fmt: skip
 METRICS = {
     **questions.METRICS,
@@ -46,11 +46,13 @@ class Params(api.Params):
 
 
 class Point(api.Params):
-    framework: Framework = "vllm"
+    """`engine` is the one that the settings group `engine` names."""
+
+    framework: Framework = "engine"
 
 
 def needs(params: Params) -> Sequence[api.Needs]:
-    """FasterTransformer has no package to install any more, so where it is asked for another engine always stands in."""
+    """Nothing installs FasterTransformer any more: wherever it is asked for, another engine stands in."""
     asked = params.frameworks
     own = tuple(OWN_MODULES[name] for name in asked if name in OWN_MODULES)
     if own:
@@ -68,7 +70,7 @@ def lacking(asked: Sequence[str], gpu: bool) -> str:
 
 
 def wanted(asked: Sequence[str], *, gpu: bool, stand_in_for: str, modules: tuple[str, ...] = ()) -> api.Needs:
-    titles = [engines.TITLES[engine(name, gpu)] for name in asked]
+    titles = ["the chosen engine" if name == "engine" else engines.TITLES[engine(name, gpu)] for name in asked]
     backend = titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
     return api.Needs(
         backend, stand_in_for=stand_in_for, environment="serving", gpus=int(gpu), modules=modules, memory_gb=4,
@@ -87,6 +89,16 @@ def engine(framework: str, gpu: bool) -> engines.Name:
     return chosen[framework]
 
 
+def picked(ctx: api.Context) -> engines.Name:
+    """The engine of the settings; UserError when there is none of that name."""
+    name = ctx.settings["engine"]["id"]
+    if name not in engines.TITLES:
+        known = ", ".join(engines.TITLES)
+        raise api.UserError(f"no engine {name!r}", where="conf/engine", remedy=f"choose one of {known}")
+    found: engines.Name = name
+    return found
+
+
 def run(params: Params, ctx: api.Context) -> None:
     folder = lm.home(ctx.settings, ctx.seed, ctx.say)
     gpu = serving.on_gpu()
@@ -96,7 +108,7 @@ def run(params: Params, ctx: api.Context) -> None:
         dtype=params.gpu_dtype if gpu else params.cpu_dtype, threads=None if gpu else params.threads,
     )  # fmt: skip
     for point in ctx.points:
-        chosen = engine(point.framework, tensorrt)
+        chosen = picked(ctx) if point.framework == "engine" else engine(point.framework, tensorrt)
         before, began = pace.used_before(), time.perf_counter()
         ctx.say(f"{point.framework}: starting {engines.TITLES[chosen]}")
         with engines.serve(chosen, folder, setup, ctx.scratch / chosen, ctx.say) as server:
@@ -110,6 +122,5 @@ def run(params: Params, ctx: api.Context) -> None:
                 **found.metrics(), "exact_match_pct": questions.exam(server, ctx.seed), "ready_s": ready_s,
                 "memory_mb": pace.held_mb(server, before),
             }  # fmt: skip
-        ctx.record(
-            point, metrics, found.spreads(), note=f"{point.framework}: {engines.described(chosen)}, {setup.dtype}"
-        )
+        note = f"{point.framework}: {engines.described(chosen)}, {setup.dtype}"
+        ctx.record(point, metrics, found.spreads(), note=note)

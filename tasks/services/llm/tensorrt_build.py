@@ -27,7 +27,7 @@ LLM(
 
 
 def build(model: Path, setup: Setup, target: Path) -> None:
-    """Write the engine to `target` with the precision, batch and length limits of `setup`; UserError with its words."""
+    """Write the engine to `target` with the limits of `setup`. UserError with TensorRT-LLM's own words."""
     line = [str(setup.python or sys.executable), "-c", PROGRAM]
     done = subprocess.run(
         [*line, *words(model, setup, target)], capture_output=True, text=True, timeout=LIMIT_S, check=False
