@@ -10,6 +10,7 @@ from tasks.checks import (
     alert_rules,
     architecture_svg,
     bert_onnx,
+    bottleneck_chart,
     cpp_source,
     cuda_coalescing,
     cuda_source,
@@ -74,13 +75,10 @@ from tasks.kubernetes import memory as k8s_memory
 from tasks.kubernetes import scheduling as k8s_scheduling
 from tasks.llm import api_load as llm_api_load
 from tasks.llm import assisted as assisted_generation
-from tasks.llm import batching as llm_batching
-from tasks.llm import benchmark as llm_benchmark
-from tasks.llm import ceiling as llm_ceiling
-from tasks.llm import frameworks as llm_frameworks
-from tasks.llm import generate_steps as llm_generate_steps
 from tasks.llm import (
+    attention_bench,
     kv_cache,
+    kv_cache_heads,
     kv_cache_memory,
     kv_cache_policy,
     long_context,
@@ -95,7 +93,16 @@ from tasks.llm import (
     speculative,
     trtllm_build,
 )
+from tasks.llm import batching as llm_batching
+from tasks.llm import benchmark as llm_benchmark
+from tasks.llm import bottlenecks as llm_bottlenecks
+from tasks.llm import ceiling as llm_ceiling
+from tasks.llm import compiled as llm_compile
+from tasks.llm import frameworks as llm_frameworks
+from tasks.llm import generate_steps as llm_generate_steps
 from tasks.llm import moe as llm_moe
+from tasks.llm import profile as llm_profile
+from tasks.llm import roofline as llm_roofline
 from tasks.llm import serve as llm_serve
 from tasks.multimodal import demo as multimodal_demo
 from tasks.multimodal import diffusion, vlm
@@ -151,8 +158,6 @@ from tasks.triton import rollout as triton_rollout
 from tasks.triton import stages as triton_stages
 from tasks.triton import warmup as triton_warmup
 from tasks.web import web_app
-from tasks.llm import attention_bench
-from tasks.llm import kv_cache_heads
 
 KINDS: dict[str, Kind] = {
     "alert_routing": alert_routing,
@@ -214,6 +219,10 @@ KINDS: dict[str, Kind] = {
     "llm_metrics": llm_metrics,
     "llm_moe": llm_moe,
     "llm_soak": llm_soak,
+    "llm_bottlenecks": llm_bottlenecks,
+    "llm_compile": llm_compile,
+    "llm_profile": llm_profile,
+    "llm_roofline": llm_roofline,
     "load_cost": load_cost,
     "load_ramp": load_ramp,
     "metrics_stack": metrics_stack,
@@ -274,6 +283,7 @@ CHECKS: dict[str, Check] = {
     "alert_rules": alert_rules,
     "architecture_svg": architecture_svg,
     "bert_onnx": bert_onnx,
+    "bottleneck_chart": bottleneck_chart,
     "cpp_source": cpp_source,
     "cuda_coalescing": cuda_coalescing,
     "cuda_source": cuda_source,

@@ -53,7 +53,8 @@ def run(params: Params, ctx: api.Context) -> None:
     helper.generation_config.num_assistant_tokens_schedule = "constant"
     helper.generation_config.assistant_confidence_threshold = 0.0  # always as many guesses: easier to reason about
     given = exam.exam(tokenizer, params.questions * (params.repeats + 1), ctx.seed).prompts
-    turns = [[given[(turn * params.questions + each) % len(given)] for each in range(params.questions)] for turn in range(params.repeats + 1)]
+    count = params.questions
+    turns = [[given[(turn * count + each) % len(given)] for each in range(count)] for turn in range(params.repeats + 1)]
     for point in ctx.points:
         target = loaded(deeper(source, point.target_layers))
         more: dict[str, Any] = {"assistant_model": helper}
@@ -74,7 +75,9 @@ def compare(
     plain, guessed = answers(target, turns[0], params, {}), answers(target, turns[0], params, more)
     equal_pct = 100 * sum(a == b for a, b in zip(plain, guessed, strict=True)) / len(plain)
     if equal_pct < TRUSTED_PCT:
-        raise api.UserError(f"with {point.method} only {equal_pct:.0f} % of the answers stay the same: nothing is timed")
+        raise api.UserError(
+            f"with {point.method} only {equal_pct:.0f} % of the answers stay the same: nothing is timed"
+        )
     gains, slow_rates, fast_rates, steps, tokens = [], [], [], 0, 0
     for prompts in turns[1:]:
         made: list[list[int]] = []

@@ -40,7 +40,9 @@ def make(folder: Path, layers: int, stage: Path) -> None:
         for layer in range(own, layers) if found else ():
             if found and layer % own == int(found[1]):
                 silent = found[2] in SILENT
-                weights[f"model.layers.{layer}.{found[2]}"] = tensor.new_zeros(tensor.shape) if silent else tensor.clone()
+                weights[f"model.layers.{layer}.{found[2]}"] = (
+                    tensor.new_zeros(tensor.shape) if silent else tensor.clone()
+                )
     save_file(weights, stage / "model.safetensors", metadata={"format": "pt"})
     config["num_hidden_layers"] = layers
     if config.get("layer_types"):

@@ -146,5 +146,3 @@ def same_pct(one: Sequence[client.Answer], other: Sequence[client.Answer]) -> fl
     """Share of answers with equal token ids, in percent."""
     equal = sum(a.token_ids == b.token_ids and bool(a.token_ids) for a, b in zip(one, other, strict=True))
     return 100 * equal / len(one)
-
-
