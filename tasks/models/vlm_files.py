@@ -17,6 +17,8 @@ WORDS = sorted(
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>", "USER:", "ASSISTANT:")
 VOCABULARY = (*SPECIAL, *WORDS)
 PAD, BOS, EOS, UNKNOWN, IMAGE = range(5)
+WEIGHTS = "model.safetensors"
+TOWER = "vision_tower."  # the published LLaVA calls its weights `vision_tower.vision_model.…`; vLLM knows no other name
 MEAN = STD = (0.5, 0.5, 0.5)
 TEMPLATE = (
     "{% for message in messages %}"
@@ -71,10 +73,15 @@ def pixels(pictures: Sequence[Any]) -> Any:
 
 def write(folder: Path, model: Any, patch: int) -> None:
     """The model and everything that is needed to serve it."""
+    from safetensors.torch import load_file, save_file
+
     processor(patch).save_pretrained(folder)
     model.generation_config.do_sample = False
     model.generation_config.max_new_tokens = 16
     model.save_pretrained(folder)
+    weights = load_file(folder / WEIGHTS)
+    published = {name.replace(TOWER, f"{TOWER}vision_model.", 1): weight for name, weight in weights.items()}
+    save_file(published, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def processor(patch: int) -> Any:

@@ -35,7 +35,10 @@ def swap(pipeline: Any, backend: str, folder: Path) -> Callable[[], None]:
 
 
 def example(unet: Any, pictures: int) -> tuple[Any, Any, Any]:
-    """Random inputs for that many pictures (each once with its prompt and once without)."""
+    """Random inputs for that many pictures (each once with its prompt and once without).
+
+    The timestep is a float: some schedulers ask between two steps of the training.
+    """
     import torch
 
     side, tokens = unet.config.sample_size, 6 if unet.config.cross_attention_dim < 64 else 77
@@ -43,7 +46,7 @@ def example(unet: Any, pictures: int) -> tuple[Any, Any, Any]:
     sample = torch.randn(2 * pictures, unet.config.in_channels, side, side, **place)
     return (
         sample,
-        torch.tensor(500, device=unet.device),
+        torch.tensor(500.0, device=unet.device),
         torch.randn(2 * pictures, tokens, unet.config.cross_attention_dim, **place),
     )
 
@@ -94,7 +97,7 @@ def openvino(unet: Any, folder: Path) -> Compiled:
     request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
 
     def run(sample: Any, timestep: Any, text: Any) -> Any:
-        given = (sample.numpy(), torch.as_tensor(timestep).numpy(), text.numpy())
+        given = (sample.numpy(), torch.as_tensor(timestep).float().numpy(), text.numpy())
         return torch.from_numpy(request.infer(dict(enumerate(given)))[0].copy())
 
     return run
@@ -136,7 +139,7 @@ def bound(engine: Any, context: Any) -> Compiled:
     import torch
 
     def run(sample: Any, timestep: Any, text: Any) -> Any:
-        when = torch.as_tensor(timestep, device=sample.device).to(torch.int64)
+        when = torch.as_tensor(timestep, device=sample.device).float()
         noise = torch.empty_like(sample)
         held = dict(zip(NAMES, (sample.contiguous(), when, text.contiguous()), strict=True))
         for name, tensor in held.items():

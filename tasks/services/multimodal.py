@@ -63,7 +63,7 @@ def serve(
     start = log.stat().st_size if log.exists() else 0
     parts: dict[str, Any] = {"painter": painter, "reader": reader}
     given = [word for name, where in parts.items() if where for word in (f"--{name}", str(where))]
-    argv = [sys.executable, str(script), "serve", "--port", "0", *given]
+    argv = [sys.executable, str(script.resolve()), "serve", "--port", "0", *given]
     with process.serve(argv, log=log, ready=lambda: whole(log, start, parts), cwd=folder, timeout_s=timeout_s):
         yield Service(announced(log, start))
 
