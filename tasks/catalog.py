@@ -162,6 +162,7 @@ from tasks.triton import rollout as triton_rollout
 from tasks.triton import stages as triton_stages
 from tasks.triton import warmup as triton_warmup
 from tasks.web import web_app
+from tasks.llm import kv_cache_paging
 
 KINDS: dict[str, Kind] = {
     "alert_routing": alert_routing,
@@ -281,6 +282,7 @@ KINDS: dict[str, Kind] = {
     "prefix_cache": prefix_cache,
     "attention_bench": attention_bench,
     "kv_cache_heads": kv_cache_heads,
+    "kv_cache_paging": kv_cache_paging,
 }
 
 CHECKS: dict[str, Check] = {

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 MIB = 1024**2
-M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_ARENA_MAX = -3, -1, -8  # glibc, malloc.h
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # glibc, malloc.h
 RETURNED_AT = 64 * 1024  # tensors of this size and more go back to the system at once when they are freed
+KEPT_UP_TO, TRIMMED_AT = 32 * MIB, 64 * MIB  # where glibc's own adjustment ends: fast, and memory is kept for later
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 Result = TypeVar("Result")
@@ -28,19 +30,26 @@ def peak_mib(work: Callable[[], Result], device: Any) -> tuple[Result, float]:
         result = work()
         torch.cuda.synchronize()
         return result, (torch.cuda.max_memory_allocated() - before) / MIB
-    give_back()
-    CLEAR.write_text("5", encoding="ascii")  # proc(5): the peak is set back to what is resident now
-    before_kib = resident_kib("VmRSS")
-    result = work()
-    return result, (resident_kib("VmHWM") - before_kib) / 1024
+    with exact():
+        CLEAR.write_text("5", encoding="ascii")  # proc(5): the peak is set back to what is resident now
+        before_kib = resident_kib("VmRSS")
+        result = work()
+        return result, (resident_kib("VmHWM") - before_kib) / 1024
 
 
-def give_back() -> None:
-    """Freed memory returns to the system, from now on at once: what is resident is then what is in use."""
+@contextmanager
+def exact() -> Iterator[None]:
+    """Inside, freed memory returns to the system at once: what is resident is what is in use. That costs time (every
+    tensor's pages are new), so it ends with the block."""
     glibc = ctypes.CDLL("libc.so.6")
     glibc.mallopt(M_MMAP_THRESHOLD, RETURNED_AT)
     glibc.mallopt(M_TRIM_THRESHOLD, RETURNED_AT)
     glibc.malloc_trim(0)
+    try:
+        yield
+    finally:
+        glibc.mallopt(M_MMAP_THRESHOLD, KEPT_UP_TO)
+        glibc.mallopt(M_TRIM_THRESHOLD, TRIMMED_AT)
 
 
 def resident_kib(which: str) -> int:
@@ -60,8 +69,8 @@ def kept_mib(work: Callable[[], Result], device: Any) -> tuple[Result, float]:
         result = work()
         torch.cuda.synchronize()
         return result, (torch.cuda.memory_allocated() - before) / MIB
-    give_back()
-    before_kib = resident_kib("VmRSS")
-    result = work()
-    give_back()
-    return result, (resident_kib("VmRSS") - before_kib) / 1024
+    with exact():
+        before_kib = resident_kib("VmRSS")
+        result = work()
+        gc.collect()
+        return result, (resident_kib("VmRSS") - before_kib) / 1024
