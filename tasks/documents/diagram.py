@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from tasks.documents import architecture, parts, stored
 from tasks.documents.architecture import Shown
 from tasks.documents.stored import Record
 
-SIZE, GAP = (3.6, 1.35), (0.35, 0.75)  # inches
+SIZE, GAP = (4.2, 1.6), (0.35, 0.6)  # inches
+LINE = 58  # characters
 COLOURS = {False: "#10b981", True: "#f59e0b"}  # by whether it is a stand-in
 
 METRICS = {
@@ -104,10 +106,14 @@ def box(axes: Any, part: Shown, left: float, top: float) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     colour = COLOURS[part.stand_in]
-    style = {"facecolor": colour + "1a", "edgecolor": colour, "linestyle": "--" if part.stand_in else "-"}
+    style: dict[str, Any] = {
+        "facecolor": colour + "1a",
+        "edgecolor": colour,
+        "linestyle": "--" if part.stand_in else "-",
+    }
     axes.add_patch(FancyBboxPatch((left, top), *SIZE, boxstyle="round,pad=0,rounding_size=0.1", **style))
-    lines = ((part.title, 12, "bold"), (f"{part.backend} · {part.tier}", 8, "normal"), (part.metric, 8, "normal"),
-             (part.values, 8, "normal"), (part.record, 7, "normal"))  # fmt: skip
-    for number, (text, size, weight) in enumerate(lines):
+    ran_on = textwrap.wrap(f"{part.backend} · {part.tier}", LINE)[:2]
+    lines = [(part.title, 12, "bold"), *((text, 8, "normal") for text in (*ran_on, part.metric, part.values))]
+    for number, (text, size, weight) in enumerate([*lines, (part.record, 7, "normal")]):
         y = top + 0.3 + 0.23 * number
         axes.text(left + 0.12, y, text.replace("$", r"\$"), fontsize=size, fontweight=weight, family="sans-serif")

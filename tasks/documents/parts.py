@@ -186,8 +186,8 @@ WEEK12 = (
         (
             Part(
                 "engines",
-                {"en": "Inference engines", "zh": "推理框架"},
-                r"inference engines|推理框架",
+                {"en": "LLM serving engines", "zh": "大模型推理框架"},
+                r"llm serving engines|大模型推理框架",
                 ("framework-qps-latency", "latency_p50_ms"),
                 day="day78",
             ),
