@@ -16,6 +16,7 @@ from tasks.checks import (
     cuda_source,
     digits_engine,
     digits_onnx,
+    dispatch_server,
     dockerfile,
     engine_script,
     finetune_script,
@@ -29,6 +30,7 @@ from tasks.checks import (
     metrics_exporter,
     multimodal_service,
     onnx_script,
+    parallel_script,
     plugin_script,
     plugin_source,
     prometheus_config,
@@ -84,6 +86,7 @@ from tasks.llm import (
     kv_cache,
     kv_cache_heads,
     kv_cache_memory,
+    kv_cache_paging,
     kv_cache_policy,
     long_context,
     long_context_load,
@@ -162,7 +165,6 @@ from tasks.triton import rollout as triton_rollout
 from tasks.triton import stages as triton_stages
 from tasks.triton import warmup as triton_warmup
 from tasks.web import web_app
-from tasks.llm import kv_cache_paging
 
 KINDS: dict[str, Kind] = {
     "alert_routing": alert_routing,
@@ -253,6 +255,7 @@ KINDS: dict[str, Kind] = {
     "quantize_load": quantize_load,
     "recording_rules": recording_rules,
     "rehearsal": rehearsal,
+    "start_template": start_template,
     "scrape_cost": scrape_cost,
     "service_discovery": service_discovery,
     "soak": soak,
@@ -295,6 +298,7 @@ CHECKS: dict[str, Check] = {
     "cuda_source": cuda_source,
     "digits_engine": digits_engine,
     "digits_onnx": digits_onnx,
+    "dispatch_server": dispatch_server,
     "dockerfile": dockerfile,
     "engine_script": engine_script,
     "finetune_script": finetune_script,
@@ -308,6 +312,7 @@ CHECKS: dict[str, Check] = {
     "metrics_exporter": metrics_exporter,
     "multimodal_service": multimodal_service,
     "onnx_script": onnx_script,
+    "parallel_script": parallel_script,
     "plugin_script": plugin_script,
     "plugin_source": plugin_source,
     "prometheus_config": prometheus_config,
@@ -326,5 +331,6 @@ CHECKS: dict[str, Check] = {
     "triton_repository": triton_repository,
     "triton_serves": triton_serves,
     "web_ui": web_ui,
+    "vllm_start_template": vllm_start_template,
     "weekly_report": weekly_report,
 }

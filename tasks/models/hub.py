@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tasks.api import Params, UserError
 
@@ -32,7 +33,7 @@ def fetched(source: Source, say: Callable[[str], None]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    wanted = dict(repo_id=source.repo, revision=source.revision or None, allow_patterns=list(WANTED))
+    wanted: Any = {"repo_id": source.repo, "revision": source.revision or None, "allow_patterns": list(WANTED)}
     try:
         return Path(snapshot_download(**wanted, local_files_only=True))
     except (LocalEntryNotFoundError, FileNotFoundError):
