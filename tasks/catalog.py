@@ -26,6 +26,8 @@ from tasks.checks import (
     hpa_manifest,
     inference_service,
     k8s_manifest,
+    knowledge_map,
+    knowledge_map_source,
     lora_adapter,
     metrics_exporter,
     multimodal_service,
@@ -67,6 +69,7 @@ from tasks.distributed import speedup as parallel_speedup
 from tasks.distributed import tensor as parallel_demo
 from tasks.documents import diagram as architecture
 from tasks.documents import document
+from tasks.documents import knowledge_map as knowledge_map_document
 from tasks.documents import frameworks as framework_report
 from tasks.engines import build as engine_build
 from tasks.engines import calibration as engine_calibration
@@ -114,6 +117,7 @@ from tasks.llm import serve as llm_serve
 from tasks.multimodal import demo as multimodal_demo
 from tasks.multimodal import diffusion, vlm
 from tasks.multimodal import omni as vlm_omni
+from tasks.llm import start_template
 from tasks.observability import (
     alert_routing,
     alert_webhook,
@@ -187,6 +191,7 @@ KINDS: dict[str, Kind] = {
     "dispatch_load": dispatch_load,
     "dispatch_replicas": dispatch_replicas,
     "document": document,
+    "knowledge_map": knowledge_map_document,
     "engine_build": engine_build,
     "engine_calibration": engine_calibration,
     "engine_loading": engine_loading,
@@ -308,6 +313,8 @@ CHECKS: dict[str, Check] = {
     "hpa_manifest": hpa_manifest,
     "inference_service": inference_service,
     "k8s_manifest": k8s_manifest,
+    "knowledge_map": knowledge_map,
+    "knowledge_map_source": knowledge_map_source,
     "lora_adapter": lora_adapter,
     "metrics_exporter": metrics_exporter,
     "multimodal_service": multimodal_service,
