@@ -51,6 +51,7 @@ from tasks.checks import (
     triton_repository,
     triton_serves,
     web_ui,
+    vllm_start_template,
     weekly_report,
 )
 from tasks.containers import container_run, image_build
@@ -101,6 +102,7 @@ from tasks.llm import (
     quantize_gain,
     quantize_load,
     speculative,
+    start_template,
     trtllm_build,
 )
 from tasks.llm import batching as llm_batching
