@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ WORDING = {
 }
 ALONE = "Describe the picture like this: 'a red circle'."
 ON_WHITE = "{} on a plain white background, flat colours, centred"
-CELL, CAPTION = 128, 30  # pixels of a picture on a sheet, and of the text below it
+CELL, CAPTION = 128, 40  # pixels of a picture on a sheet, and of the text below it
+WIDTH = 22  # characters of a line of it
 
 
 @dataclass(frozen=True)
@@ -123,5 +125,10 @@ def sheet(file: Path, cells: Sequence[tuple[Any, str, bool]], columns: int = 5) 
         x, y = 8 + index % columns * (CELL + 8), 8 + index // columns * (CELL + CAPTION + 8)
         shown = Image.fromarray(picture)
         large.paste(shown.resize((CELL, CELL), Image.Resampling.NEAREST), (x, y))
-        pen.text((x, y + CELL + 2), text, fill=(20, 110, 50) if right else (190, 30, 30))
+        pen.text(
+            (x, y + CELL + 2),
+            "\n".join(textwrap.wrap(text, WIDTH)),
+            spacing=0,
+            fill=(20, 110, 50) if right else (190, 30, 30),
+        )
     large.save(file)

@@ -111,7 +111,8 @@ def measure(
         took = time.perf_counter() - began
     spread = timing.spread([each.ms for each in done])
     right = {task: [q.right(d.text) for q, d in zip(fresh, done, strict=True) if q.task == task] for task in TASKS}
-    shown = [(exam.pixels(q.picture), d.text, q.right(d.text)) for q, d in zip(fresh, done, strict=True)][:SHOWN]
+    captions = [(q, d.text) for q, d in zip(fresh, done, strict=True) if q.task == "describe"][:SHOWN]
+    shown = [(exam.pixels(asked.picture), text, asked.right(text)) for asked, text in captions]
     exam.sheet(ctx.out / f"captions-{point.server}-{point.concurrency}.png", shown)
     metrics = {
         **known, "exact_match_pct": exam.share_pct(right["describe"]),

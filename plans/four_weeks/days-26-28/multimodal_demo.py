@@ -31,7 +31,7 @@ from pydantic import BaseModel, Field
 
 QUESTION = "describe the picture"
 MAX_TOKENS = 16
-CELL, CAPTION = 128, 30  # pixels of a picture on the contact sheet, and of the text below it
+CELL, CAPTION = 160, 30  # pixels of a picture on the contact sheet, and of the text below it
 GUIDANCE = 2.0
 
 
