@@ -20,7 +20,7 @@ METRICS = {
     "measured_pct": "concepts whose experiment has passed, in percent",
     "numbers_traced_pct": "numbers of the written document that were found again in the records, in percent",
 }
-BOX, GAP, HEIGHT = 210, 26, 46  # pixels
+BOX, HEIGHT, GAP, MARGIN = 230, 44, 34, 110  # pixels
 COLOURS = {True: ("#e8f1fb", "#1f5fbf"), False: ("#f3f3f3", "#8a8a8a")}  # measured: fill, line
 
 
@@ -85,7 +85,7 @@ def row(name: str, given: Map, records: Mapping[str, Record]) -> list[str]:
 
 
 def picture(given: Map, records: Mapping[str, Record]) -> str:
-    """An SVG: a column for each week, a box for each concept, a line for each link. Grey: not measured yet."""
+    """An SVG: a line of boxes for each week, a curve for each link. Grey: not measured yet."""
     places = layout(given)
     width = max(x for x, _ in places.values()) + BOX + GAP
     height = max(y for _, y in places.values()) + HEIGHT + GAP
@@ -96,29 +96,28 @@ def picture(given: Map, records: Mapping[str, Record]) -> str:
         ET.SubElement(root, "path", {"d": curve(places[need], places[name]), "fill": "none", "stroke": "#9db3cf"})
     for name, (x, y) in places.items():
         box(root, x, y, given.concepts[name], given.concepts[name].shown_by in records)
-    for week, x in {given.concepts[name].week: x for name, (x, _) in places.items()}.items():
-        label(root, x + BOX / 2, 22, f"week {week} · 第 {week} 周", "13", "#333333")
+    for week, y in {given.concepts[name].week: y for name, (_, y) in places.items()}.items():
+        label(root, MARGIN / 2, y + HEIGHT / 2 + 4, f"week {week} · 第 {week} 周", "12", "#333333")
     return ET.tostring(root, encoding="unicode")
 
 
 def curve(start: tuple[int, int], end: tuple[int, int]) -> str:
-    """From a box to one further right, or further down in its own column."""
+    """From the foot of a box to the head of a later one, or to its neighbour's side."""
     (x1, y1), (x2, y2) = start, end
-    if x1 == x2:
-        return f"M{x1 + BOX // 2},{y1 + HEIGHT} L{x2 + BOX // 2},{y2}"
-    x1, y1, y2 = x1 + BOX, y1 + HEIGHT // 2, y2 + HEIGHT // 2
-    middle = (x1 + x2) // 2
-    return f"M{x1},{y1} C{middle},{y1} {middle},{y2} {x2},{y2}"
+    if y1 == y2:
+        return f"M{x1 + BOX},{y1 + HEIGHT // 2} L{x2},{y2 + HEIGHT // 2}"
+    x1, x2, y1 = x1 + BOX // 2, x2 + BOX // 2, y1 + HEIGHT
+    return f"M{x1},{y1} C{x1},{y1 + GAP} {x2},{y2 - GAP} {x2},{y2}"
 
 
 def layout(given: Map) -> dict[str, tuple[int, int]]:
-    """Where each concept's box begins: weeks from left to right, a week's concepts from top to bottom."""
+    """Where each concept's box begins: weeks from top to bottom, every second one a little to the right."""
     weeks = sorted({concept.week for concept in given.concepts.values()})
     seen = dict.fromkeys(weeks, 0)
     found = {}
     for name, concept in given.concepts.items():
-        column, line = weeks.index(concept.week), seen[concept.week]
-        found[name] = (GAP + column * (BOX + 2 * GAP), 40 + line * (HEIGHT + GAP) + (column % 2) * (HEIGHT // 2))
+        line, column = weeks.index(concept.week), seen[concept.week]
+        found[name] = (MARGIN + column * (BOX + 2 * GAP) + (line % 2) * BOX // 2, GAP + line * (HEIGHT + GAP))
         seen[concept.week] += 1
     return found
 
