@@ -1,0 +1,44 @@
+"""Speculative decoding: the same answers, tokens gained, and a refusal where answers change."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.llm import speculative
+from tasks.services.llm.client import Answer
+
+
+@pytest.mark.slow
+def test_an_assistant_changes_no_answer_and_saves_passes(run_kind):
+    points = [{"method": "assistant", "target_layers": 8}, {"method": "prompt_lookup", "target_layers": 8}]
+    rows, _ = run_kind("assisted_generation", {"questions": 7, "repeats": 2}, points)
+    assistant, lookup = (row["metrics"] for row in rows)
+    assert assistant["outputs_equal_pct"] == lookup["outputs_equal_pct"] == 100
+    assert assistant["tokens_per_step"] > 1.2
+    assert assistant["tokens_per_step"] > lookup["tokens_per_step"] >= 1
+
+
+@pytest.mark.slow
+def test_vllm_with_a_draft_model_says_the_same_and_counts_what_was_accepted(run_kind):
+    params = {"layers": 8, "questions": 8, "repeats": 2}
+    rows, _ = run_kind("speculative", params, [{"method": "draft", "prompts": "facts"}])
+    found = rows[0]["metrics"]
+    assert found["outputs_equal_pct"] == 100
+    assert 0 < found["acceptance_pct"] <= 100
+    assert found["tokens_per_step"] == pytest.approx(1 + 4 * found["acceptance_pct"] / 100, rel=0.05)
+
+
+def test_answers_without_token_ids_are_not_taken_as_equal():
+    said, silent = Answer("5", "stop", {}, (7, 2)), Answer("5", "stop", {})
+    assert speculative.same_pct([said, said], [said, said]) == 100
+    assert speculative.same_pct([said, silent], [said, silent]) == 50
+
+
+@pytest.mark.parametrize("method", ["ngram", "draft"])
+def test_the_guesser_is_what_vllm_is_told(method, tmp_path, monkeypatch):
+    monkeypatch.setattr(speculative, "draft", lambda ctx: tmp_path / "small")
+    told = speculative.speculation(method, speculative.Params(guesses=3), None)
+    assert told["num_speculative_tokens"] == 3
+    assert (told["method"], told.get("model")) == (
+        ("ngram", None) if method == "ngram" else ("draft_model", str(tmp_path / "small"))
+    )
