@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -47,18 +48,11 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    with serving.checked(params.served, serving.folder_of(ctx), ctx, extra=(DETAILS,)) as server:
-        vocabulary = words(ctx)
+    folder = serving.folder_of(ctx)
+    vocabulary = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"])
+    with serving.checked(params.served, folder, ctx, extra=(DETAILS,)) as server:
         for point in ctx.points:
             ctx.record(point, *measure(server, params, point, vocabulary, ctx))
-
-
-def words(ctx: api.Context) -> int:
-    """How many token ids there are to draw from."""
-    import json
-
-    config = json.loads((serving.folder_of(ctx) / "config.json").read_text(encoding="utf-8"))
-    return int(config["vocab_size"])
 
 
 def trace(params: Params, rate_pct: int, vocabulary: int, seed: int) -> tuple[list[int], list[tuple[bool, list[int]]]]:

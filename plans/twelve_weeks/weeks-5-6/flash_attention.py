@@ -79,7 +79,7 @@ def replace(model: Any, way: str) -> None:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
         return compute(q, k, v).transpose(1, 2), None
 
-    name = f"learnt_{way}"
+    name = f"learnt_{list(WAYS).index(way)}"  # a name with "flash" in it would be looked up on the hub
     AttentionInterface.register(name, attend)
     AttentionMaskInterface.register(name, sdpa_mask)
     model.set_attn_implementation(name)
