@@ -17,8 +17,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import operators, twin
+from tasks.llm import operators
 from tasks.llm.operators import Operator
+from tasks.llm.twin import Shape, stands_for
 from tasks.models import lm
 from tasks.services.process import tail
 
@@ -51,7 +52,7 @@ class Load(api.Params):
 class Params(api.Params):
     prefill: Load = Load(sequences=4, prompt_tokens=256, output_tokens=1)
     decode: Load = Load(sequences=4, prompt_tokens=8, output_tokens=24)
-    twin: twin.Shape = twin.Shape()
+    twin: Shape = Shape()
 
 
 class Point(api.Params):
@@ -71,7 +72,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    folder = twin.stands_for(lm.home(ctx.settings, ctx.seed, ctx.say), params.twin, ctx.seed)
+    folder = stands_for(lm.home(ctx.settings, ctx.seed, ctx.say), params.twin, ctx.seed)
     nsight, phases = ctx.backend == "Nsight Systems", [point.phase for point in ctx.points]
     captures = [[phase] for phase in phases] if nsight else [phases]  # Nsight Systems writes one range for each start
     for names in captures:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import twin
+from tasks.llm.twin import Shape as Wide
+from tasks.llm.twin import stands_for
 from tasks.models import fit, lm
 from tasks.models.shape import Shape
 
@@ -36,7 +37,7 @@ METRICS: Mapping[str, str] = {
 class Params(api.Params):
     prompt_tokens: int = Field(default=256, ge=1)  # of a prefill; also the context of a decoding step
     repeats: int = Field(default=12, ge=3)
-    twin: twin.Shape = twin.Shape()
+    twin: Wide = Wide()
 
 
 class Point(api.Params):
@@ -74,7 +75,7 @@ def run(params: Params, ctx: api.Context) -> None:
     from transformers import AutoModelForCausalLM
 
     device = "cuda" if ctx.tier == "native" else "cpu"
-    folder = twin.stands_for(lm.home(ctx.settings, ctx.seed, ctx.say), params.twin, ctx.seed)
+    folder = stands_for(lm.home(ctx.settings, ctx.seed, ctx.say), params.twin, ctx.seed)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(device).eval()
     shape = lm.describe(folder)
     roof = measured_roof(device, params.repeats)
