@@ -119,8 +119,9 @@ def build(shape: Trained, tokenizer: Any) -> Any:
         Qwen2Config(
             vocab_size=shape.vocab, hidden_size=shape.hidden, num_hidden_layers=shape.layers,
             num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads, intermediate_size=shape.intermediate,
-            max_position_embeddings=shape.max_positions, initializer_range=INIT_GAIN / shape.hidden**0.5, tie_word_embeddings=True,
-            bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            max_position_embeddings=shape.max_positions, initializer_range=INIT_GAIN / shape.hidden**0.5,
+            tie_word_embeddings=True, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
     )  # fmt: skip
     model.generation_config.do_sample = False
