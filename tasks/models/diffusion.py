@@ -24,7 +24,7 @@ UNCONDITIONED = 0.12  # this share of the prompts is empty: classifier-free guid
 EMA = 0.995
 LATENTS = 4096  # pictures, encoded once
 SAMPLES = 64
-GUIDANCE = 2.0
+GUIDANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def load(folder: Path, device: str = "cpu") -> Any:
     from diffusers import StableDiffusionPipeline
 
     dtype = torch.float32 if device == "cpu" else torch.float16
-    made = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, safety_checker=None).to(device)
+    made = StableDiffusionPipeline.from_pretrained(folder, dtype=dtype, safety_checker=None).to(device)
     made.set_progress_bar_config(disable=True)
     return made
 

@@ -32,7 +32,7 @@ from pydantic import BaseModel, Field
 QUESTION = "describe the picture"
 MAX_TOKENS = 16
 CELL, CAPTION = 160, 30  # pixels of a picture on the contact sheet, and of the text below it
-GUIDANCE = 2.0
+GUIDANCE = 3.0
 
 
 class Painter:
@@ -44,7 +44,7 @@ class Painter:
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float16 if self.device == "cuda" else torch.float32
-        pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, safety_checker=None)
+        pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=dtype, safety_checker=None)
         self.pipeline = pipeline.to(self.device)
         self.pipeline.set_progress_bar_config(disable=True)
         self.lock = threading.Lock()
