@@ -17,11 +17,11 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import serving, sweep
+from tasks.models import fit, lm
 from tasks.services.llm import bench, figures
 from tasks.services.llm.endpoint import Endpoint
 
 GIB = 1024**3
-BYTES = 2  # of a cached number: bfloat16
 
 
 class Params(serving.Served):
@@ -83,11 +83,7 @@ def run(params: Params, ctx: api.Context) -> None:
 
 def cache_bytes(folder: Path, length: int, requests: int) -> int:
     """Bytes of a KV cache for so many requests of `length` tokens: a key and a value in each layer and KV head."""
-    from transformers import AutoConfig
-
-    shape = AutoConfig.from_pretrained(folder)
-    head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    return int(requests * length * 2 * shape.num_hidden_layers * shape.num_key_value_heads * head_dim * BYTES)
+    return round(requests * length * fit.kv_bytes_per_token(lm.describe(folder)))
 
 
 def search(probe: Callable[[int], Probe], limit: int, precision: float) -> list[Probe]:

@@ -24,7 +24,7 @@ class Point(api.Params):
 
 
 METRICS = {
-    "up_ok": "1 when every scrape of the window reached vLLM",
+    "up_pct": "scrapes of the window that reached vLLM and were answered in time, in percent",
     "series_count": "series that vLLM's /metrics gives Prometheus",
     "scrape_points": "scrapes in the window",
     "scrape_ms": "mean time of a scrape",
@@ -62,7 +62,7 @@ def seen(window: Window, client_tokens: int) -> dict[str, float]:
     """The window in Prometheus's words, beside the client's count of tokens."""
     counted = grown(window, f"vllm:generation_tokens_total{FILTER}")
     return {
-        "up_ok": window.value(f"min_over_time(up{FILTER}[$window])"),
+        "up_pct": 100 * window.value(f"avg_over_time(up{FILTER}[$window])"),
         "series_count": window.value(f'count({{__name__=~"vllm:.*",job="{JOB}"}})'),
         "scrape_points": window.value(f"count_over_time(up{FILTER}[$window])"),
         "scrape_ms": 1000 * window.value(f"avg_over_time(scrape_duration_seconds{FILTER}[$window])"),
