@@ -53,6 +53,10 @@ from tasks.checks import (
     web_ui,
     vllm_start_template,
     weekly_report,
+    kv_cache_script,
+    prompt_cache_script,
+    long_context_script,
+    flash_attention,
 )
 from tasks.containers import container_run, image_build
 from tasks.cuda import bottleneck, gemm_curve, gemm_precision
@@ -342,4 +346,8 @@ CHECKS: dict[str, Check] = {
     "web_ui": web_ui,
     "vllm_start_template": vllm_start_template,
     "weekly_report": weekly_report,
+    "kv_cache_script": kv_cache_script,
+    "prompt_cache_script": prompt_cache_script,
+    "long_context_script": long_context_script,
+    "flash_attention": flash_attention,
 }

@@ -53,7 +53,10 @@ class Block:
 
 
 class PromptCache:
-    """Blocks of prompts, least recently used ones first; never more than `max_bytes` of keys and values."""
+    """Blocks of prompts, least recently used ones first; never more than `max_bytes` of keys and values.
+
+    When the model is changed, assign its fingerprint to `model_key`: what the old one computed is not found any more.
+    """
 
     def __init__(self, model_key: str, max_bytes: int, block: int = 32) -> None:
         self.model_key, self.max_bytes, self.block = model_key, max_bytes, block
