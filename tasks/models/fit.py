@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tasks.models.shape import Shape
 
@@ -18,6 +19,12 @@ KV_BYTES: Mapping[str, int] = {"bf16": 2, "int8": 2, "int4": 2}  # quantized wei
 RUNTIME_BYTES = 1 * GIB  # CUDA context, workspaces and CUDA graphs of vLLM on one GPU: 0.6 to 1.2 GiB
 STEP_TOKENS = 2048  # vLLM's default of max_num_batched_tokens, the most that one step computes
 USABLE = 0.9  # vLLM's default of gpu_memory_utilization: what it may take of the device
+
+
+def shapes(models: Iterable[Mapping[str, Any]]) -> dict[str, Shape]:
+    """The language models among the parsed files of `conf/model` that say their shape, by id."""
+    told = ((model, model.get("lm") or {}) for model in models)
+    return {str(model["id"]): Shape.model_validate(dict(lm["shape"])) for model, lm in told if lm.get("shape")}
 
 
 def weights_bytes(shape: Shape, precision: str = "bf16") -> int:
@@ -68,11 +75,11 @@ class Memory:
 
 
 def memory(
-    shape: Shape, precision: str = "bf16", context: int = 4096, sequences: int = 1, *, gpu: bool = True
+    shape: Shape, precision: str = "bf16", tokens: int = 4096, sequences: int = 1, *, gpu: bool = True
 ) -> Memory:
-    """What a server takes for `sequences` contexts of `context` tokens at the same time."""
-    kv = round(kv_bytes_per_token(shape, KV_BYTES[precision]) * context * sequences)
-    step = activation_bytes(shape, min(STEP_TOKENS, context * sequences), sequences)
+    """What a server takes for `sequences` contexts of `tokens` tokens at the same time."""
+    kv = round(kv_bytes_per_token(shape, KV_BYTES[precision]) * tokens * sequences)
+    step = activation_bytes(shape, min(STEP_TOKENS, tokens * sequences), sequences)
     return Memory(weights_bytes(shape, precision), kv, step, RUNTIME_BYTES if gpu else 0)
 
 

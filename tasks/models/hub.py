@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from tasks.api import Params, UserError
+from tasks.models.shape import Shape
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # no pickled weights, no code
 
 
 class Source(Params):
-    """`folder` (on this machine), or `repo` at `revision` (a commit of 40 hexadecimal digits)."""
+    """`folder` (on this machine), or `repo` at `revision` (a commit of 40 hexadecimal digits).
+
+    `shape` says what fits (`run doctor`) before anything is fetched.
+    """
 
     repo: str = ""
     revision: str = ""
     folder: str = ""
+    shape: Shape | None = None
 
 
 def home(source: Source, say: Callable[[str], None] = print) -> Path:

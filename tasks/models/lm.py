@@ -44,7 +44,8 @@ def home(settings: Mapping[str, Any], seed: int, say: Callable[[str], None] = pr
     model = settings.get("model", {})
     if not model.get(KEYS[part]):
         what = "language model" if part == "base" else "draft model"
-        raise UserError(f"model {model.get('id', '?')!r} has no {what}", remedy="choose model=tiny")
+        which = "tiny or qwen2.5-7b" if part == "base" else "tiny, qwen2.5-1.5b or qwen3-8b"
+        raise UserError(f"model {model.get('id', '?')!r} has no {what}", remedy=f"choose a model that has one: {which}")
     given = dict(model[KEYS[part]])
     if "repo" in given or "folder" in given:
         return hub.home(hub.Source.model_validate(given), say)
