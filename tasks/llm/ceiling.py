@@ -45,7 +45,7 @@ METRICS = {
     "ceiling_concurrency": "highest probed number of requests at a time that met the SLO; 0 when one alone did not",
     "failed_at": "lowest probed number of requests at a time that did not meet the SLO; the next one when all did",
     "kv_tokens": "tokens that the server's KV cache holds, by the server",
-    "kv_mb": "size of the KV cache in MiB, by the formula for this model",
+    "kv_mib": "size of the KV cache in MiB, by the formula for this model",
     "fitting_requests": "requests of full length that fit in the server's cache at the same time",
     "ttft_p95_ms": "95th percentile of the time to the first token at the ceiling",
     "tpot_p95_ms": "95th percentile of the time per further output token at the ceiling",
@@ -126,7 +126,7 @@ def record(ctx: api.Context, params: Params, folder: Path, size: int, server: En
     tokens = cached_tokens(server)
     said = "" if failed_at <= params.limit else f"the SLO was still met at the limit of the search, {params.limit}"
     metrics = {
-        "ceiling_concurrency": ceiling, "failed_at": failed_at, "kv_tokens": tokens, "kv_mb": size / 2**20,
+        "ceiling_concurrency": ceiling, "failed_at": failed_at, "kv_tokens": tokens, "kv_mib": size / 2**20,
         "fitting_requests": tokens // (params.prompt_tokens + params.output_tokens),
         "ttft_p95_ms": best.result.ttft.p95, "tpot_p95_ms": best.result.tpot.p95,
         "goodput_rps": best.result.goodput_rps, "output_tokens_per_s": best.result.output_tokens_per_s,

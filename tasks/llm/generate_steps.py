@@ -50,7 +50,7 @@ METRICS = {
     "ttft_ms": "time until the first token was chosen",
     "tpot_ms": "mean time of each further token",
     "output_tokens_per_s": "tokens generated per second",
-    "cache_kb": "keys and values kept after the last step (0 without a cache), in KiB",
+    "cache_kib": "keys and values kept after the last step (0 without a cache), in KiB",
     "argmax_pct": "generated tokens that are the likeliest of their step's logits: greedy decoding is nothing else",
     "exact_match_pct": "held-out questions answered right by the same generate()",
 }
@@ -171,7 +171,7 @@ def record(ctx: api.Context, point: Point, right: float, runs: Sequence[Watched]
         "tokens_read": sum(step.read for step in one.steps), "first_step_ms": first.p50,
         "step_p50_ms": decode.p50, "step_p95_ms": decode.p95, "last_over_second_ratio": late.p50 / early.p50,
         "ttft_ms": first.p50, "tpot_ms": sum(later) / len(later),
-        "output_tokens_per_s": sum(len(run.tokens) for run in runs) / seconds, "cache_kb": one.cache_bytes / 1024,
+        "output_tokens_per_s": sum(len(run.tokens) for run in runs) / seconds, "cache_kib": one.cache_bytes / 1024,
         "argmax_pct": 100 * sum(best == token for best, token in pairs) / len(pairs), "exact_match_pct": right,
     }  # fmt: skip
     ctx.record(point, metrics, {"first_step_ms": first, "step_p50_ms": decode})

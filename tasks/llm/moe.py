@@ -37,10 +37,10 @@ class Point(api.Params):
 
 
 METRICS = {
-    "total_params_m": "weights of the model, in millions",
-    "active_params_m": "of them, those that compute for one token, in millions",
-    "weights_mb": "size of the weights in bfloat16, in MiB",
-    "mlp_read_mb": "MLP weights that a decoding step of so many sequences must read, in MiB: of all experts that they "
+    "total_params_millions": "weights of the model, in millions",
+    "active_params_millions": "of them, those that compute for one token, in millions",
+    "weights_mib": "size of the weights in bfloat16, in MiB",
+    "mlp_read_mib": "MLP weights that a decoding step of so many sequences must read, in MiB: of all experts that they "
     "need together, as counted at the router",
     **{name: bench.METRICS[name] for name in ("ttft_p50_ms", "tpot_p50_ms", "tpot_p95_ms", "output_tokens_per_s")},
     "server_itl_p50_ms": serving.SERVER["server_itl_p50_ms"],
@@ -68,7 +68,7 @@ def run(params: Params, ctx: api.Context) -> None:
         sweep.each(ctx, points, start, partial(record, ctx, params, made))
 
 
-def read_mb(params: Params, point: Point, made: moe.Made, seed: int) -> float:
+def read_mib(params: Params, point: Point, made: moe.Made, seed: int) -> float:
     """MLP weights of one step, all layers."""
     shape = params.shape
     if point.model == "dense":
@@ -87,8 +87,8 @@ def record(ctx: api.Context, params: Params, made: moe.Made, server: Endpoint, p
     )  # fmt: skip
     found = {**result.metrics(), **serving.own_figures(figures.metrics(server).since(before))}
     metrics = {
-        "total_params_m": made.total / 1e6, "active_params_m": made.active / 1e6,
-        "weights_mb": made.total * BYTES / MIB, "mlp_read_mb": read_mb(params, point, made, ctx.seed),
+        "total_params_millions": made.total / 1e6, "active_params_millions": made.active / 1e6,
+        "weights_mib": made.total * BYTES / MIB, "mlp_read_mib": read_mib(params, point, made, ctx.seed),
         **{name: found[name] for name in METRICS if name in found},
     }  # fmt: skip
     ctx.record(point, metrics, {"tpot_p50_ms": result.tpot, "ttft_p50_ms": result.ttft})

@@ -43,7 +43,7 @@ QUERIES = {
     "sm_active_pct": "100 * DCGM_FI_PROF_SM_ACTIVE",
     "tensor_active_pct": "100 * DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
     "dram_active_pct": "100 * DCGM_FI_PROF_DRAM_ACTIVE",
-    "memory_used_mb": "DCGM_FI_DEV_FB_USED",
+    "memory_used_mib": "DCGM_FI_DEV_FB_USED",
     "power_w": "DCGM_FI_DEV_POWER_USAGE",
 }
 METRICS = {
@@ -51,7 +51,7 @@ METRICS = {
     "sm_active_pct": "share of cycles in which an SM had a warp, mean over the SMs",
     "tensor_active_pct": "share of cycles in which the tensor pipe worked",
     "dram_active_pct": "share of cycles in which the memory interface moved data: memory bandwidth in use",
-    "memory_used_mb": "GPU memory in use, in MiB",
+    "memory_used_mib": "GPU memory in use, in MiB",
     "power_w": "power draw, in watts",
     "series_count": "series of DCGM_FI_* that Prometheus has of this GPU's host",
     "scrape_points": "scrapes in the window",

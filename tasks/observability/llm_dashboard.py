@@ -35,7 +35,7 @@ class Point(api.Params):
 
 
 METRICS = {
-    "panel_live_ok": "1 when all queries of the panel have a curve under load and the load shows in it",
+    "panel_live_bool": "1 when all queries of the panel have a curve under load and the load shows in it",
     "queries_count": "queries of the panel",
     "panel_points": "points of its curves over the idle time and the load",
     "idle_value": "mean of the panel's first query while idle, in the panel's unit",
@@ -135,7 +135,7 @@ def seen(curves: Curves, quiet: Window, busy: Window) -> dict[str, float]:
         raise api.UserError("the panel's first query has no values over the load")
     moved = any(shows(within(series, quiet), within(series, busy)) for series in curves.values())
     return {
-        "panel_live_ok": moved and all(within(series, busy) for series in curves.values()),
+        "panel_live_bool": moved and all(within(series, busy) for series in curves.values()),
         "queries_count": len(curves), "panel_points": sum(len(one.samples) for own in curves.values() for one in own),
         "idle_value": sum(before) / len(before), "load_min_value": min(under), "load_max_value": max(under),
     }  # fmt: skip

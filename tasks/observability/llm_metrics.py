@@ -33,7 +33,7 @@ METRICS = {
     "kv_used_max_pct": "highest share of the KV cache in use in a scrape (vllm:kv_cache_usage_perc)",
     "tokens_by_prometheus": "tokens generated in the window, from vllm:generation_tokens_total",
     "tokens_by_client": "tokens that vllm bench serve counted in the same window",
-    "tokens_equal_ok": "1 when both counts are the same",
+    "tokens_equal_bool": "1 when both counts are the same",
     "output_tokens_per_s": "the same counter's growth per second of the window",
 }
 
@@ -70,7 +70,7 @@ def seen(window: Window, client_tokens: int) -> dict[str, float]:
         "waiting_max": window.value(f"max_over_time(vllm:num_requests_waiting{FILTER}[$window])"),
         "kv_used_max_pct": 100 * window.value(f"max_over_time(vllm:kv_cache_usage_perc{FILTER}[$window])"),
         "tokens_by_prometheus": counted, "tokens_by_client": client_tokens,
-        "tokens_equal_ok": counted == client_tokens,
+        "tokens_equal_bool": counted == client_tokens,
         "output_tokens_per_s": counted / (window.end - window.start),
     }  # fmt: skip
 
