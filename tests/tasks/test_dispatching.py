@@ -1,0 +1,109 @@
+"""High concurrency: who is answered what, whom the queue refuses, which replica is chosen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from tasks.dispatching import policies, replicas
+from tasks.services import burst
+
+SCRIPT = ROOT / "plans" / "week12" / "day83" / "high_concurrency_demo.py"
+
+
+def answers(status: list[int], number: list[float]) -> burst.Answers:
+    count = len(status)
+    return burst.Answers(
+        np.arange(count) / 10, np.full(count, 0.25), np.array(status), np.arange(count), np.array(number)
+    )
+
+
+def test_refusals_errors_and_wrong_answers_are_told_apart() -> None:
+    seen = answers([200, 200, 429, 503, 0, 500, 200, 200], [0, 2, np.nan, np.nan, np.nan, np.nan, 6, np.nan])
+    assert seen.rejected_pct() == 25
+    assert seen.error_pct() == 25
+    assert seen.wrong(range(8), 1e-6) == 2  # token 1 was answered 2, token 7 nothing readable
+    assert seen.latency_ms().n == 4
+    assert seen.achieved_qps(0.5) == 4  # due at 0 and 0.1, answered by 0.5 s
+
+
+def test_round_robin_takes_turns_whatever_the_load() -> None:
+    choose = policies.make("round_robin")
+    assert [choose("same", [9, 0, 0]) for _ in range(6)] == [0, 1, 2, 0, 1, 2]
+
+
+def test_least_outstanding_never_picks_a_busier_replica() -> None:
+    choose = policies.make("least_outstanding")
+    for load in ([3, 1, 2], [0, 0, 0], [5, 5, 4], [1, 0, 7]):
+        assert load[choose("any", load)] == min(load)
+
+
+def test_affinity_keeps_a_prefix_at_its_replica_until_that_is_far_busier() -> None:
+    choose = policies.make("prefix_affinity")
+    homes = {str(prefix): choose(str(prefix), [1, 1]) for prefix in range(200)}
+    assert all(choose(prefix, [1, 1]) == home for prefix, home in homes.items())
+    assert min(Counter(homes.values()).values()) > 60
+    home = homes["7"]
+    crowded = [9 if replica == home else 1 for replica in range(2)]
+    assert choose("7", crowded) != home
+
+
+def test_a_replica_that_goes_moves_only_its_own_prefixes() -> None:
+    choose = policies.make("prefix_affinity")
+    three = {str(prefix): choose(str(prefix), [0, 0, 0]) for prefix in range(300)}
+    two = {prefix: choose(prefix, [0, 0]) for prefix in three}
+    assert all(two[prefix] == home for prefix, home in three.items() if home < 2)
+
+
+def test_every_document_is_asked_about_equally_often_with_questions_of_their_own() -> None:
+    params = replicas.Params(prefixes=4, requests=40, prefix_tokens=32, question_tokens=4)
+    work = replicas.workload(params, vocabulary=512, seed=1)
+    assert set(Counter(ask.document for ask in work).values()) == {10}
+    assert len({ask.prompt for ask in work}) == 40
+    assert len({ask.prompt[:32] for ask in work}) == 4
+    assert all(0 < token < 512 for ask in work for token in ask.prompt)
+
+
+@pytest.mark.slow
+def test_a_short_queue_refuses_and_keeps_the_wait_short(run_kind: Callable[..., Any]) -> None:
+    params = {"seconds": 1.5, "overload": 3.0, "batch_limit": 2}
+    rows, _ = run_kind("dispatch", params, [{"queue_limit": 4}, {"queue_limit": 400}], {SCRIPT.name: SCRIPT})
+    short, long = (row["metrics"] for row in rows)
+    assert short["queue_peak"] <= 4 < long["queue_peak"] <= 400
+    assert short["rejected_pct"] > 5
+    assert short["latency_p50_ms"] < long["latency_p50_ms"]
+    assert short["offered_qps"] > short["capacity_qps"] > 0
+
+
+@pytest.mark.slow
+def test_an_offered_rate_is_carried_and_every_answer_checked(run_kind: Callable[..., Any]) -> None:
+    rows, out = run_kind("dispatch_latency", {"seconds": 1.0}, [{"qps": 150}], {SCRIPT.name: SCRIPT})
+    found = rows[0]["metrics"]
+    order = [found[f"latency_p{p}_ms"] for p in (10, 25, 50, 75, 90, 95, 99, 999)]
+    assert order == sorted(order)
+    assert found["answered_pct"] > 95
+    assert (out / "latency-cdf.svg").read_text(encoding="utf-8").count("<svg") == 1
+    curve = (out / "latency-cdf-150-qps.csv").read_text(encoding="utf-8").splitlines()
+    assert float(curve[-1].split(",")[0]) == 100
+
+
+@pytest.mark.slow
+def test_a_server_that_mixes_answers_up_is_refused(run_kind: Callable[..., Any]) -> None:
+    mixed = SCRIPT.read_text(encoding="utf-8").replace("outcomes = list(outputs)", "outcomes = list(outputs)[::-1]")
+    with pytest.raises(AssertionError, match="answers are not those of their own request"):
+        run_kind("dispatch_load", {"seconds": 1.0, "max_delay_ms": 20.0}, [{"qps": 300}], {SCRIPT.name: mixed})
+
+
+@pytest.mark.slow
+def test_both_servers_batch(run_kind: Callable[..., Any], tmp_path: Path) -> None:
+    points = [{"server": "demo", "max_delay_ms": 5}, {"server": "triton", "max_delay_ms": 5}]
+    rows, _ = run_kind("dispatch_batching", {"seconds": 1.0, "connections": 64}, points, {SCRIPT.name: SCRIPT})
+    for row in rows:
+        assert row["metrics"]["unbatched_rps"] > 0
+        assert 1 < row["metrics"]["mean_batch"] <= 32
