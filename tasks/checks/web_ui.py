@@ -129,18 +129,15 @@ def unstreamed(address: str, model: type[Model]) -> str:
     gathering, early = Gathering(), False
     for event in web_ui.ask(address, TALK):
         gathering.take(event)
-        early = early or (bool(gathering.pieces) and not model.seen.is_set())
+        early = early or 0 < len("".join(gathering.pieces)) < len("".join(PIECES))
         model.seen.set()
     reply = gathering.reply()
     if reply.error or not reply.done or reply.text != "".join(PIECES):
-        return (
-            f"the answer is {reply.text!r}, done={reply.done} {reply.error}, where the model says {''.join(PIECES)!r}"
-        )
+        return f"the answer is {reply.text!r} {reply.error} (done={reply.done}); the model says {''.join(PIECES)!r}"
     if reply.times_s[0] > WAIT_S / 2 or not early:
         return "the answer is not streamed: nothing came before the model had said all of it"
-    if not model.asked or [turn["content"] for turn in model.asked[-1]["messages"]][-3:] != [
-        t["content"] for t in TALK
-    ]:
+    given = model.asked[-1]["messages"] if model.asked else []
+    if [turn["content"] for turn in given][-3:] != [turn["content"] for turn in TALK]:
         return "the model was not given the whole talk"
     return ""
 
