@@ -7,15 +7,15 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from runner import environments
+from runner import environments, fitting
 from runner.jobs import Work
 from runner.preflight import PACKAGES, Machine, find, lacks, module_lacks
 from runner.request import Request
 from runner.show import Screen
 
 
-def examine(work: Work, request: Request, machine: Machine) -> dict[str, Any]:
-    """Everything as plain data; nothing is installed or changed."""
+def examine(work: Work, request: Request, machine: Machine, card_gb: float | None = None) -> dict[str, Any]:
+    """Everything as plain data; nothing is installed or changed. `card_gb`: say what fits a card of that size."""
     used = sorted({name for job in work.jobs for needs in job.needs for name in needs.environments} - {"runner"})
     made = {name: environments.python(request.root, name, request.mode).exists() for name in used}
     experiments = []
@@ -34,7 +34,8 @@ def examine(work: Work, request: Request, machine: Machine) -> dict[str, Any]:
         })  # fmt: skip
     tools = {binary: find(binary) or "" for binary in PACKAGES}
     facts = {**machine.facts(), "disk_free_gb": machine.disk_free_gb}
-    return {"machine": facts, "tools": tools, "environments": made, "experiments": experiments}
+    fits = fitting.examine(request.root, machine, card_gb)
+    return {"machine": facts, "tools": tools, "environments": made, "fits": fits, "experiments": experiments}
 
 
 def show(found: dict[str, Any], screen: Screen) -> None:
@@ -50,6 +51,8 @@ def show(found: dict[str, Any], screen: Screen) -> None:
         screen.line(f"  {name}: {path or f'[yellow]missing[/]  sudo apt-get install -y {PACKAGES[name]}'}")
     for name, made in found["environments"].items():
         screen.line(f"  environment {name}: {'ready' if made else '[yellow]made when first needed[/] (run setup)'}")
+    for line in fitting.lines(found["fits"]):
+        screen.line(escape(line))
     counts = {v: sum(e["runs"] == v for e in found["experiments"]) for v in ("native", "stand-in", "blocked")}
     screen.line(f"{counts['native']} native · {counts['stand-in']} on a stand-in · {counts['blocked']} blocked here")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

@@ -17,7 +17,8 @@ from tasks.catalog import CHECKS, KINDS
 USAGE = {
     "check": "usage: run check DAY|WEEK [--json]\n\nProve the deliverables again, whatever was proved before.",
     "report": "usage: run report PLAN [--lang en|zh]\n\nRebuild the reports from the records alone.",
-    "doctor": "usage: run doctor [PLAN] [--json]\n\nThis machine, its environments, and what a plan can run on it.",
+    "doctor": "usage: run doctor [PLAN] [--json] [--card GB]\n\n"
+    "This machine, its environments, which models fit its GPU (or a card of that size), what a plan can run on it.",
     "setup": "usage: run setup plan=week03\n\n"
     "Install what a plan needs: Debian packages (as root or with sudo -n), environments.",
     "sync": "usage: run sync [tracking=NAME]\n\nSend every record that MLflow has not got yet, each exactly once.",
@@ -26,7 +27,7 @@ USAGE = {
     "list": "usage: run list [--json]\n\nEvery plan, kind and check.",
 }
 FLAGS = {"check": ("--json",), "doctor": ("--json",), "list": ("--json",)}
-VALUED = {"report": ("--lang",), "ui": ("--port",)}
+VALUED = {"report": ("--lang",), "ui": ("--port",), "doctor": ("--card",)}
 
 
 def run(verb: str, root: Path, argv: list[str]) -> int:
@@ -80,12 +81,22 @@ def write_report(root: Path, words: list[str], given: dict[str, object]) -> int:
 
 def diagnose(root: Path, words: list[str], given: dict[str, object]) -> int:
     plan, work = planned(root, words, "all")
-    found = doctor.examine(work, request_for(root, plan), probe(root))
+    found = doctor.examine(work, request_for(root, plan), probe(root), card(given))
     if given.get("json"):
         print(as_json(found))
     else:
         doctor.show(found, Screen())
     return workflow.PASSED
+
+
+def card(given: dict[str, object]) -> float | None:
+    """The size in GB that `--card` names; raises Mistakes when it is none."""
+    said = str(given.get("card", "")).lower().removesuffix("gb").strip()
+    if "card" not in given:
+        return None
+    if not said.replace(".", "", 1).isdigit() or float(said) <= 0:
+        raise mistake(f"'{given['card']}' is no size", where="command line", key="--card", remedy="gigabytes: --card 8")
+    return float(said)
 
 
 def setup(root: Path, words: list[str], given: dict[str, object]) -> int:
