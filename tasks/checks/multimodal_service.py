@@ -48,7 +48,7 @@ def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
     captions = new_reader(reader, seed)
     pictures = new_painter(painter, seed)
     try:
-        with multimodal.serve(file, work.scratch, painter=painter, reader=reader, timeout_s=90) as service:
+        with multimodal.serve(file, work.scratch, painter=painter, reader=reader, timeout_s=240) as service:
             described(service, captions)
             painted(service, pictures)
             refusing(service)

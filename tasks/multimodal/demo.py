@@ -56,7 +56,7 @@ def run(params: Params, ctx: api.Context) -> None:
     options = seeing.options(tiny, ctx.pythons.get("serving"))
     script = ctx.day / params.script
     with (
-        vllm.serve(reader, options, ctx.scratch / "vllm", ctx.say) as endpoint,
+        vllm.serve(reader, options, ctx.scratch / "vllm", ctx.say, seeing.READY_S) as endpoint,
         multimodal.serve(script, ctx.scratch / "demo", painter=painter, reader=endpoint.address) as service,
     ):
         show(service, params, ctx)

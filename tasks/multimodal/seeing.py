@@ -13,6 +13,7 @@ from tasks.services.llm.endpoint import Endpoint
 PILLOW = Path(__file__).parent / "pillow"  # see the module in it
 TINY_LENGTH, LENGTH = 256, 4096  # tokens of a conversation
 TINY_KV_GB = 0.25
+READY_S = 600.0  # 30 s on a quiet CPU, minutes on a busy one
 
 
 def options(tiny: bool, python: Path | None = None) -> vllm.Options:

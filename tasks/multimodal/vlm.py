@@ -72,7 +72,7 @@ def started(server: Server, folder: Path, params: Params, ctx: api.Context, tiny
         with multimodal.serve(ctx.day / params.script, ctx.scratch / server, reader=folder) as service:
             yield lambda asked: service.caption(asked.picture, asked.prompt)
     else:
-        with vllm.serve(folder, seeing.options(tiny), ctx.scratch / server, ctx.say) as endpoint:
+        with vllm.serve(folder, seeing.options(tiny), ctx.scratch / server, ctx.say, seeing.READY_S) as endpoint:
             yield lambda asked: seeing.told(endpoint, asked)
 
 
