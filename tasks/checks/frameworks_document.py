@@ -33,6 +33,7 @@ def check(file: Path, params: Params, work: api.Workspace) -> api.Verdict:
     compared = next((record for record in records if record["id"] == params.comparison), None)
     if compared is None:
         return api.Verdict(False, "there is no record to compare it with: run the day first")
+    records = framework_notes.measured(records, compared)
     found = audit.audit(text, records)
     faults = [*found.faults, *heads(text, compared, params), *answers(text, params)]
     if stored.name(compared) not in found.shown:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tasks.api import UserError
 from tasks.documents import audit
+from tasks.documents.stored import Record
 
 ARCHITECTURE = "architecture"
 
@@ -20,6 +21,11 @@ class Notes:
     text: str
     architectures: Mapping[str, Sequence[str]]
     answers: Mapping[str, str]
+
+
+def measured(records: Sequence[Record], compared: Record) -> list[Record]:
+    """What the document tells of: the experiments of the comparison's day, without the document's own."""
+    return [r for r in records if r["day"] == compared["day"] and "notes" not in (r["stanza"].get("params") or {})]
 
 
 def read(file: Path) -> Notes:

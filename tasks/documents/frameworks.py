@@ -46,6 +46,7 @@ def run(params: Params, ctx: api.Context) -> None:
     compared = next((record for record in records if record["id"] == params.comparison), None)
     if compared is None or not compared["rows"]:
         raise api.UserError("no framework was measured", remedy=f"run the experiment {params.comparison} first")
+    records = framework_notes.measured(records, compared)
     notes = framework_notes.read(ctx.day / params.notes)
     text = document(params, compared, records, notes)
     found = audit.audit(text, records)

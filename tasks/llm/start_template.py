@@ -124,7 +124,7 @@ def contained(service: compose.Service, image: str, env: Mapping[str, str], ctx:
     """`run` for the service: its command, environment and mounts, with the host's programs mounted read-only."""
     python = Path(sys.executable)
     mounts = [f"{place}:{place}:ro" for place in sorted({"/usr", sys.prefix, sys.base_prefix, str(ctx.scratch)})]
-    words = ["run", "--rm", "--init", f"--network={service.network or 'host'}", "--shm-size=1g"]
+    words = ["run", "--rm", f"--network={service.network or 'host'}", "--shm-size=1g"]
     for mount in (*mounts, *service.volumes):
         words += ["--volume", mount]
     for name, value in {**service.environment, **env}.items():
