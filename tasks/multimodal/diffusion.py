@@ -18,8 +18,8 @@ STRIDE = 5  # through the 16 prompts: neighbours differ in colour and shape
 
 
 class Params(api.Params):
-    samples: int = 48  # pictures that the judge scores at each point; the prompts in turn
-    repeats: int = 10  # single pictures that are timed at each point
+    samples: int = 32  # pictures that the judge scores at each point; the prompts in turn
+    repeats: int = 8  # single pictures that are timed at each point
     guidance: float = diffusion.GUIDANCE
 
 
@@ -86,7 +86,7 @@ def measure(
     count = len(judge.PROMPTS)
     prompts = [judge.PROMPTS[STRIDE * number % count] for number in range(params.samples)]
     seeds = [ctx.seed + 1000 + number for number in range(params.samples)]
-    room.paint(point.scheduler, point.steps, prompts[:BATCH], seeds[:BATCH])
+    room.paint(point.scheduler, point.steps, prompts[:2], seeds[:2])
     began, pictures = time.perf_counter(), []
     for at in range(0, params.samples, BATCH):
         part = slice(at, at + BATCH)
