@@ -9,8 +9,8 @@ from typing import Any
 
 Row = Mapping[str, Any]
 Label = str
-FAMILIES = ("gemm", "attention", "cache", "norm", "rotary", "activation", "sampling", "other")
-COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#8b5cf6", "#ec4899", "#14b8a6", "#ef4444", "#9ca3af")
+FAMILIES = ("gemm", "attention", "cache", "norm", "rotary", "activation", "sampling", "elementwise", "other")
+COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#8b5cf6", "#ec4899", "#14b8a6", "#ef4444", "#a16207", "#9ca3af")
 SHOWN_PCT = 5.0  # a share below it has no label: there is no room for it in its bar
 
 
@@ -92,5 +92,5 @@ def shares(panel: Any, rows: Sequence[Row]) -> None:
                 panel.text(begin + share / 2, place, said[family], rotation=90, ha="center", va="center", fontsize=7)
             begin += share
     panel.set_yticks(range(len(rows)), [name_of(row) for row in rows])
-    panel.set(xlim=(0, 100), xlabel="share of the operators' time, %", title="Operators")
+    panel.set(xlim=(0, 100), xlabel="share of the operators' time in percent", title="Operators")
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, fontsize=8, frameon=False)

@@ -19,12 +19,13 @@ from tasks.api import UserError
 
 FAMILIES: Mapping[str, str] = {  # the first that matches; names of aten, of vLLM's operators and of CUDA kernels
     "attention": r"attention|flash|sdpa|fmha|unified_attn",
-    "cache": r"reshape_and_cache|copy_blocks|cache_kernel",
+    "cache": r"reshape_and_cache|kv_cache_update|copy_blocks|cache_kernel",
     "gemm": r"mm\b|_mm|gemm|matmul|linear|cutlass|cublas|nvjet|onednn|mkldnn",
     "norm": r"norm",
     "rotary": r"rotary|rope",
     "activation": r"silu|gelu|swiglu",
     "sampling": r"argmax|softmax|topk|sort|multinomial|sampl",
+    "elementwise": r"^aten::(add|mul|pow|mean|rsqrt|div|sub|neg|cat|copy_|_to_copy)|elementwise|vectorized|triton_",
 }
 
 

@@ -36,7 +36,7 @@ METRICS: Mapping[str, str] = {
 
 class Params(api.Params):
     prompt_tokens: int = Field(default=256, ge=1)  # of a prefill; also the context of a decoding step
-    repeats: int = Field(default=12, ge=3)
+    repeats: int = Field(default=8, ge=3)
     twin: Wide = Wide()
 
 
