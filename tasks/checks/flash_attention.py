@@ -1,4 +1,4 @@
-"""FlashAttention in code: three ways of the same attention, two of them without a matrix of scores, and a model on them."""
+"""FlashAttention in code: three ways of one attention, two of them without a matrix of scores, a model on each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
             replaced(made, way, work.seed)
     except (api.UserError, Broken) as error:
         return Verdict(False, str(error))
-    return Verdict(True, "all ways equal exact attention, tiled and flash without the scores, a model runs on each", peaks)
+    return Verdict(
+        True, "all ways equal exact attention, tiled and flash without the scores, a model runs on each", peaks
+    )
 
 
 def exact(q: Any, k: Any, v: Any) -> Any:

@@ -40,7 +40,9 @@ def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
             window_right(made, model, ids)
     except (api.UserError, Broken) as error:
         return Verdict(False, str(error))
-    said = f"tokens equal with and without the cache, windows {WINDOWS} equal masked attention, bytes as the formula says"
+    said = (
+        f"tokens equal with and without the cache, windows {WINDOWS} equal masked attention, bytes as the formula says"
+    )
     return Verdict(True, said, {"shapes": len(SHAPES), "windows": WINDOWS, "chunks": CHUNKS})
 
 
@@ -51,7 +53,7 @@ def tokens_equal(made: Any, model: Any, ids: Any) -> None:
         what = "generate with the cache" if cached else "generate without a cache"
         with trial.fed(model) as lengths:
             cache = made.full_cache(model) if cached else None
-            answer = trial.attempt(what, lambda cache=cache: made.generate(model, ids, NEW, cache))
+            answer = trial.attempt(what, partial(made.generate, model, ids, NEW, cache))
         for row, expected in zip(answer.tokens.tolist(), right.tolist(), strict=True):
             trial.same_tokens(what, row, expected)
         expected_fed = [PROMPT] + [1] * (NEW - 1) if cached else [PROMPT + step for step in range(NEW)]
@@ -75,7 +77,7 @@ def bytes_right(made: Any, model: Any, ids: Any) -> None:
 
 
 def window_right(made: Any, model: Any, ids: Any) -> None:
-    """The sliding cache gives the logits of masked full attention, fed in any pieces, and holds no more than its window."""
+    """The sliding cache gives the logits of masked full attention, fed in any pieces, and holds its window only."""
     for window in WINDOWS:
         right = trial.logits(model, ids, window)
         limit = LIMIT * float(right.abs().max())

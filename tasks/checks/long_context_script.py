@@ -67,7 +67,8 @@ def chunks(made: Any, model: Any, ids: Any) -> None:
 
 def windows(made: Any, model: Any, ids: Any) -> None:
     config = model.config
-    each = 2 * config.num_hidden_layers * config.num_key_value_heads * config.hidden_size // config.num_attention_heads * 4
+    width = config.hidden_size // config.num_attention_heads
+    each = 2 * config.num_hidden_layers * config.num_key_value_heads * width * 4
     for window in WINDOWS:
         right = trial.logits(model, ids, window)[0]
         for chunk in (None, 1, 16):

@@ -91,7 +91,7 @@ def hits(made: Any, model: Any, rate: float, seed: int) -> None:
     for number, one in enumerate(rest, start=1):
         reused = asked(made, model, one.ids, cache, f"request {number} at {rate:.0%}")
         if (reused > 0) is not one.repeats:
-            raise Broken(f"request {number} at {rate:.0%}: reused {reused} tokens, the trace says repeats={one.repeats}")
+            raise Broken(f"request {number} at {rate:.0%}: {reused} tokens reused, though repeats={one.repeats}")
 
 
 def changes(made: Any, model: Any, other: Any, seed: int) -> None:
@@ -105,6 +105,12 @@ def changes(made: Any, model: Any, other: Any, seed: int) -> None:
         changed = [*ids[:place], (ids[place] + 1) % model.config.vocab_size, *ids[place + 1 :]]
         if asked(made, model, changed, cache, f"token {place} changed") > place:
             raise Broken(f"token {place} changed: what comes after it was reused")
+    second = local.drawn(model.config.vocab_size, (PREFIX,), seed + 6).tolist()
+    asked(made, model, second, cache, "a second prompt")
+    for cut in (32, 64):
+        what = f"{cut} tokens of one prompt, then another's"
+        if asked(made, model, ids[:cut] + second[cut:], cache, what) > cut:
+            raise Broken(f"{what}: tokens were reused that had been computed after others")
     cache.model_key = made.fingerprint(other)
     if asked(made, other, ids, cache, "another model"):
         raise Broken("another model: keys and values of the first one were reused")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -62,10 +63,8 @@ def measure(model: Any, params: Params, point: Point, seed: int) -> tuple[dict[s
             model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1)
         counted = local.stored_bytes(cache)
         fresh = local.drawn(512, (params.steps + 3, params.batch, 1), seed + 1).to(model.device)
-        times = [
-            local.milliseconds(lambda fed=fed: model(input_ids=fed, past_key_values=cache, use_cache=True), model.device)
-            for fed in fresh
-        ]
+        one = partial(model, past_key_values=cache, use_cache=True)
+        times = [local.milliseconds(partial(one, input_ids=ids), model.device) for ids in fresh]
     width = params.hidden // params.heads
     each = 2 * params.layers * point.kv_heads * width * next(model.parameters()).element_size()
     formula = each * params.batch * params.context

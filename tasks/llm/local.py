@@ -120,4 +120,3 @@ def on_device(memory_gb: float = 3) -> list[api.Needs]:
         settings=("model",),
     )  # fmt: skip
     return [gpu, host]
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -66,12 +67,16 @@ def peaks(made: Any, model: Any, ids: Any, params: Params) -> dict[str, float]:
     return {"peak_memory_mib": whole, "chunked_peak_mib": chunked, "cache_mib": stored}
 
 
+def into(read: list[Any], made: Any, model: Any, ids: Any, chunk: int) -> None:
+    read += made.prefill(model, ids, chunk)
+
+
 def speed(made: Any, model: Any, ids: Any, params: Params) -> tuple[dict[str, float], dict[str, api.Spread]]:
     firsts, steps, rates, shares = [], [], [], []
     for _ in range(params.repeats):
-        got: list[Any] = []
-        first = local.milliseconds(lambda got=got: got.extend(made.prefill(model, ids, params.chunk)), model.device)
-        _, seconds = made.decode(model, got[0], got[1], ids.shape[1], params.new_tokens)
+        read: list[Any] = []  # (logits, cache)
+        first = local.milliseconds(partial(into, read, made, model, ids, params.chunk), model.device)
+        _, seconds = made.decode(model, *read, ids.shape[1], params.new_tokens)
         firsts.append(first / 1000)
         steps += [1000 * each for each in seconds]
         whole = first / 1000 + sum(seconds)

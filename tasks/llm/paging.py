@@ -135,7 +135,8 @@ def serve(policy: Policy, todo: list[Request], pool: int, longest: int, block: i
     A request that finds no block for its next token sends the latest one back to the queue (recomputed later, as
     vLLM does). Raises ValueError for a request that the pool could never hold.
     """
-    room, waiting, running, account = allocator(policy, pool, longest, block), deque(todo), [], Account()
+    room, account = allocator(policy, pool, longest, block), Account()
+    waiting, running = deque(todo), list[Request]()
     while waiting or running:
         while waiting and room.admit(waiting[0]):
             request = waiting.popleft()

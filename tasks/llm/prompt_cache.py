@@ -105,9 +105,7 @@ def replay(made: Any, model: Any, requests: Sequence[Any], params: Params, cache
     into.cache = cache
 
 
-def figures(
-    off: Replay, on: Replay, point: Point, limit: int
-) -> tuple[dict[str, float], dict[str, api.Spread]]:
+def figures(off: Replay, on: Replay, point: Point, limit: int) -> tuple[dict[str, float], dict[str, api.Spread]]:
     mine = on if point.cache == "on" else off
     ttft, total, base = spread(mine.ttft_ms), spread(mine.total_ms), spread(off.ttft_ms)
     found = {

@@ -103,7 +103,11 @@ def main() -> None:
         if device == "cuda":
             torch.cuda.synchronize()
         milliseconds = 1000 * (time.perf_counter() - start)
-        print(json.dumps({"attention": name, "ms": round(milliseconds, 2), "max_diff": float((out - reference).abs().max())}))
+        print(
+            json.dumps(
+                {"attention": name, "ms": round(milliseconds, 2), "max_diff": float((out - reference).abs().max())}
+            )
+        )
 
 
 if __name__ == "__main__":

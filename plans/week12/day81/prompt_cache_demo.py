@@ -4,8 +4,8 @@
     first = answer(model, ids, 16, prompts)      # nothing known: the whole prompt is computed, and kept
     again = answer(model, ids2, 16, prompts)     # the same beginning: only what follows it is computed
 
-A prompt is cut into blocks of `block` tokens. A block's key is a hash of the model, of all tokens before it, and of its
-own: so a block is found only under the same model and after the same beginning, and a changed token changes the keys of
+A prompt is cut into blocks of `block` tokens. A block's key is a hash of the model, of all tokens before it, and of
+its own: so a block is found only under the same model and after the same beginning, and a changed token changes the keys of
 its block and of all that follow. Blocks are kept until memory runs out; then the one that was not used for longest goes.
 Try it:  python prompt_cache_demo.py --model FOLDER --requests 40 --hit-rate 0.9
 """
@@ -73,7 +73,7 @@ class PromptCache:
         return found
 
     def match(self, ids: list[int]) -> tuple[DynamicCache, int]:
-        """A cache of the longest known beginning, and its length in tokens. The last token is always left to compute."""
+        """A cache of the longest known beginning, and its length. The last token is always left to compute."""
         known: list[Block] = []
         keys = self.keys(ids[:-1])
         for index, key in enumerate(keys):

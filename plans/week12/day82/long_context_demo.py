@@ -86,9 +86,7 @@ def prefill(
 
 
 @torch.inference_mode()
-def all_logits(
-    model: Any, ids: torch.Tensor, chunk: int | None = None, window: int | None = None
-) -> torch.Tensor:
+def all_logits(model: Any, ids: torch.Tensor, chunk: int | None = None, window: int | None = None) -> torch.Tensor:
     """The logits after every token, [tokens, vocabulary]."""
     return torch.cat(list(pieces(model, ids, chunk, window, DynamicCache(), keep=0)))
 
