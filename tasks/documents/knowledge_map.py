@@ -48,7 +48,8 @@ def run(params: Params, ctx: api.Context) -> None:
     text = document(given, records, params.picture)
     found = audit.audit(text, list(records.values()))
     if found.faults:
-        raise api.UserError("these do not trace to a record:\n" + "\n".join(found.faults[:10]))
+        remedy = "a title with a number in it: spell the number out"
+        raise api.UserError("these do not trace to a record:\n" + "\n".join(found.faults[:10]), remedy=remedy)
     (ctx.day / params.picture).write_text(picture(given, records), encoding="utf-8")
     (ctx.day / params.document).write_text(text, encoding="utf-8")
     shown = sum(concept.shown_by in records for concept in given.concepts.values())

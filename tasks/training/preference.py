@@ -25,7 +25,8 @@ METRICS = {
 class Params(api.Params):
     """SFT by `sft` first; then DPO by `recipe`, whose adapters are new ones on the merged result of the SFT.
 
-    `beta`: how strongly DPO holds the model to where it started.
+    `beta`: how strongly DPO holds the model to where it started. `sft_weight` of the right answer's own loss is added
+    in the stage `dpo_with_sft` (as RPO does: Pang et al. 2024).
     """
 
     data: str = "qa_dataset.jsonl"
@@ -33,12 +34,13 @@ class Params(api.Params):
     sft: Recipe = Recipe()
     recipe: Recipe = Recipe()
     beta: float = Field(default=0.1, gt=0)
+    sft_weight: float = Field(default=1.0, gt=0)
 
 
 class Point(api.Params):
-    """`stage`: the model after SFT, or after DPO on top of it."""
+    """`stage`: the model after SFT, after DPO on top of it, or after DPO with the right answers' loss added."""
 
-    stage: Literal["sft", "dpo"] = "dpo"
+    stage: Literal["sft", "dpo", "dpo_with_sft"] = "dpo"
 
 
 def needs(params: Params) -> Sequence[api.Needs]:
@@ -53,11 +55,13 @@ def run(params: Params, ctx: api.Context) -> None:
     tokenizer = base.tokenizer(folder)
     model = base.adapted(base.load(folder), params.sft, ctx.seed)
     sft.train(model, tokenizer, parts.train, params.sft, ctx.scratch / "sft", ctx.seed, ctx.say)
-    model = model.merge_and_unload()
-    for point in sorted(ctx.points, key=lambda each: each.stage == "dpo"):  # the SFT model is what DPO goes on from
-        if point.stage == "dpo":
+    start = ctx.scratch / "start"
+    model.merge_and_unload().save_pretrained(start)
+    for point in ctx.points:
+        model = base.load(start)
+        if point.stage != "sft":
             model = base.adapted(model, params.recipe, ctx.seed)
-            prefer(model, tokenizer, parts.train, wrong, params, ctx)
+            prefer(model, tokenizer, pairs(parts.train, wrong), params, point.stage, ctx)
         ctx.record(point, preferences(model, tokenizer, parts.held_out, wrong))
 
 
@@ -81,7 +85,7 @@ def pairs(chosen: Sequence[Row], wrong: dict[int, str]) -> list[dict[str, Any]]:
 
 
 def prefer(
-    model: Any, tokenizer: Any, chosen: Sequence[Row], wrong: dict[int, str], params: Params, ctx: api.Context
+    model: Any, tokenizer: Any, chosen: list[dict[str, Any]], params: Params, stage: str, ctx: api.Context
 ) -> None:
     """Train the adapters in place; the reference is the same model with its adapters switched off."""
     from datasets import Dataset
@@ -89,15 +93,16 @@ def prefer(
     from trl import DPOConfig, DPOTrainer
 
     recipe = params.recipe
+    losses = {"sigmoid": 1.0, **({"sft": params.sft_weight} if stage == "dpo_with_sft" else {})}
     config = DPOConfig(
-        output_dir=str(ctx.scratch / "dpo"), per_device_train_batch_size=recipe.batch, beta=params.beta,
+        output_dir=str(ctx.scratch / stage), per_device_train_batch_size=recipe.batch, beta=params.beta,
+        loss_type=list(losses), loss_weights=list(losses.values()),
         num_train_epochs=recipe.epochs, gradient_accumulation_steps=recipe.accumulate, seed=ctx.seed,
         learning_rate=recipe.learning_rate, max_length=None, logging_steps=50, save_strategy="no", report_to="none",
         disable_tqdm=True, gradient_checkpointing=False, bf16=base.device() == "cuda",
         use_cpu=base.device() == "cpu", dataloader_pin_memory=False,
     )  # fmt: skip
-    data = Dataset.from_list(pairs(chosen, wrong))
-    trainer = DPOTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer)
+    trainer = DPOTrainer(model=model, args=config, train_dataset=Dataset.from_list(chosen), processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
 
