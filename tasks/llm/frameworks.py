@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import agreement, pace, questions, serving
+from tasks.llm import agreement, pace, questions, room, serving
 from tasks.models import lm
 from tasks.services.llm import engines
 from tasks.services.llm.jobs import Setup
@@ -100,8 +100,9 @@ def picked(ctx: api.Context) -> engines.Name:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    folder = lm.home(ctx.settings, ctx.seed, ctx.say)
     gpu = serving.on_gpu()
+    room.require(ctx.settings, params.max_model_len, gpu=gpu)
+    folder = lm.home(ctx.settings, ctx.seed, ctx.say)
     tensorrt = gpu and "TensorRT-LLM" in ctx.backend
     setup = Setup(
         max_model_len=params.max_model_len, max_batch=params.concurrency, kv_gb=0.25, gpu=gpu,

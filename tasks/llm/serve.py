@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import agreement, crowd, pace, questions, serving
+from tasks.llm import agreement, crowd, pace, questions, room, serving
 from tasks.models import lm
 from tasks.services.llm import vllm
 from tasks.services.llm.endpoint import Endpoint
@@ -74,6 +74,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
+    room.require(ctx.settings, params.max_model_len, gpu=serving.on_gpu())
     folder = lm.home(ctx.settings, ctx.seed, ctx.say)
     for number, point in enumerate(ctx.points):
         work = ctx.scratch / f"vllm-{number}"

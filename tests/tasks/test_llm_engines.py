@@ -1,0 +1,240 @@
+"""Engines and their services: what they are told, why one does not come up, what a client sees."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks.api import UserError
+from tasks.catalog import KINDS
+from tasks.containers import compose
+from tasks.llm import crowd, frameworks, room, serve, start_template, trtllm_build
+from tasks.services import process
+from tasks.services.llm import endpoint, engines, figures, gguf_file, lmdeploy, tensorrt_build, tensorrt_llm, vllm
+from tasks.services.llm.jobs import LENGTH, STOP, Job, Setup, StaticBatches
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT_OF_MEMORY = """(EngineCore pid=1) ERROR
+(EngineCore pid=1) ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`.
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+BAD_DTYPE = "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0.\n"
+TAKEN = "OSError: [Errno 98] Address already in use\n"
+NO_WORDS = "OSError: Can't load tokenizer for '/models/mine'.\n"
+
+
+def options(**given: Any) -> list[str]:
+    return vllm.argv(Path("/m/model"), vllm.Options(python=Path("/env/python"), **given), 8123)
+
+
+def test_vllm_is_told_what_is_asked_for() -> None:
+    line = options(
+        max_model_len=256, kv_gb=0.5, tensor_parallel=2, prefix_caching=False, chunked_prefill=True,
+        speculative={"method": "ngram"}, lora={"mine": Path("/l")}, extra=("--seed", "7"),
+    )  # fmt: skip
+    pairs = set(itertools.pairwise(line))
+    assert {("--max-model-len", "256"), ("--kv-cache-memory-bytes", str(2**29)), ("--port", "8123")} <= pairs
+    assert {("--tensor-parallel-size", "2"), ("--lora-modules", "mine=/l"), ("--seed", "7")} <= pairs
+    assert ("--speculative-config", '{"method": "ngram"}') in pairs
+    assert {"--no-enable-prefix-caching", "--enable-chunked-prefill", "--enforce-eager"} <= set(line)
+
+
+def test_on_a_gpu_vllm_compiles_and_takes_a_share_of_memory() -> None:
+    line = options(gpu=True, memory_utilization=0.6)
+    assert "--enforce-eager" not in line
+    assert "--kv-cache-memory-bytes" not in line
+    assert line[line.index("--gpu-memory-utilization") + 1] == "0.6"
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [(OUT_OF_MEMORY, "memory"), (BAD_DTYPE, "dtype"), (TAKEN, "port"), (NO_WORDS, "tokenizer")],
+)
+def test_a_server_that_dies_while_loading_says_its_last_words_and_the_cause(
+    log: str, cause: str, tmp_path: Path
+) -> None:
+    program = f"import sys; sys.stderr.write({log!r}); sys.exit(1)"
+    started = endpoint.serve(
+        "vllm serve", [sys.executable, "-c", program], process.free_port(), "model", log=tmp_path / "log"
+    )
+    with pytest.raises(UserError) as caught, started:
+        pass
+    assert f"likely cause: {cause}" in caught.value.what
+    assert log.splitlines()[-1] in caught.value.what
+    assert caught.value.remedy
+
+
+def test_the_root_cause_is_told_not_what_follows_from_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(OUT_OF_MEMORY, encoding="utf-8")
+    assert "it says: ValueError: No available memory" in endpoint.diagnosed("vllm", "it exited", log).what
+
+
+def test_a_killed_server_had_too_little_memory(tmp_path: Path) -> None:
+    assert "likely cause: memory" in endpoint.diagnosed("vllm", "vllm exited with -9 while", tmp_path / "none").what
+
+
+def test_a_model_without_a_tokenizer_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no tokenizer"), vllm.serve(tmp_path, vllm.Options(), tmp_path / "work"):
+        pass
+    assert not (tmp_path / "work").exists()
+
+
+def job(most: int, eos: frozenset[int], given: list[tuple[list[int], str]]) -> Job:
+    return Job([1], most, eos, 0.0, lambda ids, finish: given.append((list(ids), finish)))
+
+
+def test_an_answer_ends_at_its_end_token_or_at_its_length() -> None:
+    given: list[tuple[list[int], str]] = []
+    one = job(5, frozenset({9}), given)
+    for token in (4, 9, 7):
+        one.give(token)
+    assert given == [([4], ""), ([], STOP)]
+    given.clear()
+    two = job(2, frozenset(), given)
+    for token in (9, 9, 9):
+        two.give(token)
+    assert given == [([9], ""), ([9], LENGTH)]
+
+
+def test_a_batch_that_fails_tells_its_requests_and_the_next_one_is_served() -> None:
+    import queue
+
+    ended: queue.Queue[str] = queue.Queue()
+
+    def generate(jobs: list[Job]) -> None:
+        if len(jobs[0].prompt) > 1:
+            raise RuntimeError("too long")
+        for each in jobs:
+            each.finish(STOP)
+
+    batches = StaticBatches(generate, 4)
+    for prompt in ([1, 2], [1]):
+        batches.submit(Job(prompt, 1, frozenset(), 0.0, lambda _, finish: ended.put(finish)))
+        said = ended.get(timeout=10)
+        assert said == (STOP if len(prompt) == 1 else "error: RuntimeError: too long")
+
+
+def test_quantiles_of_a_histogram_are_interpolated() -> None:
+    buckets = ['t_bucket{le="0.1"} 10', 't_bucket{le="0.2"} 30', 't_bucket{le="+Inf"} 40']
+    text = "\n".join(["# TYPE t histogram", *buckets, "t_count 40", "t_sum 9"])
+    read = figures.read(text + "\n")
+    assert read.quantile("t", 0.5) == pytest.approx(0.15)
+    assert read.quantile("t", 0.99) == pytest.approx(0.2)  # beyond the last bound nothing more is known
+    assert read.mean("t") == pytest.approx(0.225)
+    assert read.since(read).quantile("t", 0.5) == 0
+
+
+def test_gguf_knows_how_words_are_split_or_says_that_it_does_not(tmp_path: Path) -> None:
+    digits = {"type": "Digits", "individual_digits": True}
+    assert gguf_file.splitting({"pretokenizers": [digits, {"type": "ByteLevel"}]}, tmp_path) == "starcoder"
+    assert gguf_file.splitting({"type": "ByteLevel"}, tmp_path) == "gpt-2"
+    with pytest.raises(UserError, match="Whitespace"):
+        gguf_file.splitting({"type": "Whitespace"}, tmp_path)
+
+
+def test_a_share_of_memory_becomes_a_cache_less_the_weights(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(bytes(2**20))
+    params = serve.Params(vary="memory", memory_gb=0.03125)
+    point = serve.Point(gpu_memory_utilization=0.5)
+    assert serve.options(params, point, tmp_path, False).kv_gb == pytest.approx((16 - 1) / 1024)
+    on_gpu = serve.options(params, point, tmp_path, True)
+    assert (on_gpu.memory_utilization, on_gpu.kv_gb) == (0.5, None)
+    with pytest.raises(UserError, match="the weights alone"):
+        serve.options(params, serve.Point(gpu_memory_utilization=0.01), tmp_path, False)
+
+
+def test_what_vllm_says_of_its_cache_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("CPU KV cache size: 174,720 tokens, Maximum concurrency for 1,024 tokens per request: 170.62x\n")
+    server = endpoint.Endpoint("http://127.0.0.1:1", "m", log, 1)
+    assert serve.capacity(server) == {"kv_tokens": 174720, "max_concurrency": 170.62}
+    log.write_text("nothing\n")
+    with pytest.raises(UserError, match="said nothing"):
+        serve.capacity(server)
+
+
+def test_a_model_that_does_not_fit_is_named_with_the_largest_that_does() -> None:
+    model = yaml.safe_load((ROOT / "conf/model/qwen2.5-7b.yaml").read_text(encoding="utf-8"))
+    with pytest.raises(UserError, match=r"qwen2.5-7b with 4,096 tokens takes 1\d\.\d GiB, and there are 8.0") as caught:
+        room.require({"model": model}, 4096, gpu=True, have_bytes=8 * 2**30)
+    assert "the largest model that fits is model=qwen" in caught.value.remedy
+    room.require({"model": model}, 4096, gpu=True, have_bytes=24 * 2**30)
+    room.require({"model": {"id": "tiny", "lm": {"layers": 4}}}, 4096, gpu=False, have_bytes=1)
+
+
+def test_the_named_stand_ins_and_what_keeps_the_real_ones_away() -> None:
+    asked = frameworks.Params(frameworks=["vllm", "fastertransformer", "tensorrt-llm"])
+    native, here = frameworks.needs(asked)
+    assert here.backend == "vLLM, CTranslate2 and OpenVINO GenAI"
+    assert here.stand_in_for == "FasterTransformer and TensorRT-LLM"
+    assert (native.gpus, native.modules, native.stand_in_for) == (1, ("tensorrt_llm",), "FasterTransformer")
+    [blocked] = frameworks.needs(frameworks.Params(frameworks=["lmdeploy", "deepspeed"]))
+    assert (blocked.tier, blocked.gpus, blocked.modules) == ("native", 1, ("lmdeploy", "deepspeed"))
+    [alone] = frameworks.needs(frameworks.Params(frameworks=["llama.cpp"]))
+    assert (alone.tier, alone.gpus) == ("native", 0)
+    build = trtllm_build.needs(trtllm_build.Params())
+    assert [(need.tier, need.gpus) for need in build] == [("native", 1), ("stand-in", 0)]
+
+
+def test_the_engines_of_a_gpu_are_told_their_limits() -> None:
+    setup = Setup(max_model_len=512, max_batch=4, dtype="fp8", name="mine", python=Path("/env/python"))
+    line = tensorrt_llm.argv(Path("/engine"), setup, 8123)
+    assert line[:5] == ["/env/python", "-m", "tensorrt_llm.commands.serve", "serve", "/engine"]
+    assert line[line.index("--max_batch_size") + 1] == "4"
+    assert tensorrt_build.words(Path("/m"), setup, Path("/e")) == ["/m", "/e", "fp8", "4", "512"]
+    line = lmdeploy.argv(Path("/m"), setup, 8123)
+    assert line[line.index("--session-len") + 1] == "512"
+
+
+def test_every_engine_of_the_settings_is_one_that_can_be_started() -> None:
+    chosen = {yaml.safe_load(file.read_text(encoding="utf-8"))["id"] for file in (ROOT / "conf/engine").glob("*.yaml")}
+    assert chosen >= {"vllm", "openvino_genai", "llama_cpp", "tensorrt_llm"}
+    assert chosen <= set(engines.TITLES)
+
+
+def test_a_build_without_tensorrt_llm_ends_with_its_words(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No module named 'tensorrt_llm'"):
+        tensorrt_build.build(tmp_path, Setup(python=Path(sys.executable)), tmp_path / "engine")
+
+
+def test_compose_variables_are_put_in_as_docker_does(tmp_path: Path) -> None:
+    file = tmp_path / "docker-compose.yml"
+    service = "{image: 'i:1', command: ['${MODEL:?name it}', '--port=${PORT:-8000}']}"
+    file.write_text(f"# ${{NOT_READ:?never}}
+services: {{vllm: {service}}}
+", encoding="utf-8")
+    assert compose.service(file, "vllm", {"MODEL": "/m"}).command == ("/m", "--port=8000")
+    assert compose.service(file, "vllm", {"MODEL": "/m", "PORT": "1"}).command == ("/m", "--port=1")
+    with pytest.raises(UserError, match="MODEL is not set: name it"):
+        compose.service(file, "vllm", {})
+    with pytest.raises(UserError, match="no compose file"):
+        compose.service(file, "other", {})
+
+
+def test_the_start_template_needs_gpus_or_a_container_engine() -> None:
+    native, here = start_template.needs(start_template.Params())
+    assert (native.gpus, native.tier, here.gpus, here.tier) == (1, "native", 0, "stand-in")
+    assert set(crowd.METRICS) <= set(KINDS["llm_serve"].METRICS)
+
+
+@pytest.mark.slow
+def test_engines_give_the_answers_of_the_model(run_kind: Callable[..., tuple[list[dict[str, Any]], Path]]) -> None:
+    names = ["fastertransformer", "tensorrt-llm"]
+    points = [{"framework": name} for name in names]
+    rows, _ = run_kind("llm_frameworks", {"frameworks": names, "requests": 16, "rounds": 2}, points)
+    assert [row["point"]["framework"] for row in rows] == names
+    right = [row["metrics"]["exact_match_pct"] for row in rows]
+    assert min(right) > 20
+    assert abs(right[0] - right[1]) <= 5  # the same model in the same precision
+    for row in rows:
+        assert row["metrics"]["throughput_rps"] > 1
+        assert 0 < row["metrics"]["ttft_ms"] < row["metrics"]["latency_p99_ms"] * 10
+        assert row["spread"]["ttft_ms"]["n"] >= 10
+        assert "float32" in row["note"]
