@@ -207,9 +207,7 @@ def test_a_build_without_tensorrt_llm_ends_with_its_words(tmp_path: Path) -> Non
 def test_compose_variables_are_put_in_as_docker_does(tmp_path: Path) -> None:
     file = tmp_path / "docker-compose.yml"
     service = "{image: 'i:1', command: ['${MODEL:?name it}', '--port=${PORT:-8000}']}"
-    file.write_text(f"# ${{NOT_READ:?never}}
-services: {{vllm: {service}}}
-", encoding="utf-8")
+    file.write_text("# ${NOT_READ:?never}\nservices: {vllm: " + service + "}\n", encoding="utf-8")
     assert compose.service(file, "vllm", {"MODEL": "/m"}).command == ("/m", "--port=8000")
     assert compose.service(file, "vllm", {"MODEL": "/m", "PORT": "1"}).command == ("/m", "--port=1")
     with pytest.raises(UserError, match="MODEL is not set: name it"):
