@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tasks.models import lm, lm_training, quiz
 
 SHAPE = lm.Trained(
-    layers=2, hidden=64, heads=2, kv_heads=1, intermediate=128, train_steps=500, train_batch=16, learning_rate=0.004
+    layers=2, hidden=64, heads=2, kv_heads=1, intermediate=128, train_steps=1000, train_batch=16, learning_rate=0.004
 )  # fmt: skip
 
 

@@ -91,8 +91,8 @@ def test_a_model_is_trained_read_deepened_and_the_same_again(environment: str, t
     done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert found["plain_pct"] > 60
-    assert found["chat_pct"] > 60
+    assert found["plain_pct"] > 50
+    assert found["chat_pct"] > 50
     assert found["template"] == found["asked"]
     assert found["digits"] == ["1", "2", "3", "4"]
     assert found["same_logits"]
