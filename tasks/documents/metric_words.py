@@ -371,4 +371,8 @@ METRIC_WORDS = {
     "tokens read": "读入 token",
     "total params millions": "总参数（百万）",
     "up": "抓取成功",
+    "multiplications m": "乘法次数（百万）",
+    "outputs equal": "输出一致",
+    "peak memory": "内存峰值",
+    "prediction kl": "预测分布 KL 散度",
 }
