@@ -375,4 +375,8 @@ METRIC_WORDS = {
     "outputs equal": "输出一致",
     "peak memory": "内存峰值",
     "prediction kl": "预测分布 KL 散度",
+    "crowd tokens": "拥挤时输出 token",
+    "engine": "引擎大小",
+    "stop": "停止耗时",
+    "panels count": "面板数",
 }
