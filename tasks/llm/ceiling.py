@@ -17,11 +17,8 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import serving, sweep
-from tasks.models import fit, lm
 from tasks.services.llm import bench, figures
 from tasks.services.llm.endpoint import Endpoint
-
-GIB = 1024**3
 
 
 class Params(serving.Served):
@@ -75,15 +72,9 @@ def run(params: Params, ctx: api.Context) -> None:
     folder = serving.folder_of(ctx)
     length = params.prompt_tokens + params.output_tokens
     for point in ctx.points:
-        size = cache_bytes(folder, length, point.kv_requests)
-        served = params.model_copy(update={"kv_gb": size / GIB, "max_model_len": length})
-        work = partial(record, ctx, params, folder, size)
-        sweep.each(ctx, [point], partial(serving.checked, served, folder, ctx), work)
-
-
-def cache_bytes(folder: Path, length: int, requests: int) -> int:
-    """Bytes of a KV cache for so many requests of `length` tokens: a key and a value in each layer and KV head."""
-    return round(requests * length * fit.kv_bytes_per_token(lm.describe(folder)))
+        served = params.model_copy(update={"kv_tokens": length * point.kv_requests, "max_model_len": length})
+        start = partial(serving.checked, served, folder, ctx)
+        sweep.each(ctx, [point], start, partial(record, ctx, params, folder, serving.kv_bytes(folder, served)))
 
 
 def search(probe: Callable[[int], Probe], limit: int, precision: float) -> list[Probe]:

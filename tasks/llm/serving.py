@@ -11,10 +11,11 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import agreement
-from tasks.models import lm
+from tasks.models import fit, lm
 from tasks.services.llm import bench, figures, vllm
 from tasks.services.llm.endpoint import Endpoint
 
+GIB = 1024**3
 SERVER = {
     **{
         f"server_{name}_p{share}_ms": f"{words}: {'median' if share == 50 else f'{share}th percentile'}, "
@@ -37,7 +38,7 @@ class Served(api.Params):
     """How vLLM serves the model in an experiment."""
 
     max_model_len: int = Field(default=1024, ge=16)
-    kv_gb: float = Field(default=0.25, gt=0)
+    kv_tokens: int = Field(default=65_536, ge=16)  # in the KV cache; its bytes follow from the model
     max_num_seqs: int = Field(default=64, ge=1)
     right_share: float = Field(default=1.0, gt=0, le=1)  # of the greedy tokens, before anything is timed
     prefix_caching: bool = False  # prompts of a benchmark must not profit from earlier ones
@@ -73,7 +74,7 @@ def checked(served: Served, folder: Path, ctx: api.Context, extra: tuple[str, ..
     """A vLLM that answers as its model does, warmed up by a small load; UserError before that when it does not."""
     ctx.say("starting vLLM")
     options = vllm.Options(
-        max_model_len=served.max_model_len, kv_gb=served.kv_gb, max_num_seqs=served.max_num_seqs,
+        max_model_len=served.max_model_len, kv_gb=kv_bytes(folder, served) / GIB, max_num_seqs=served.max_num_seqs,
         prefix_caching=served.prefix_caching, gpu=on_gpu(), extra=extra,
     )  # fmt: skip
     work = ctx.scratch / "vllm"
@@ -85,6 +86,11 @@ def checked(served: Served, folder: Path, ctx: api.Context, extra: tuple[str, ..
     finally:
         if (log := work / "vllm.log").exists():
             shutil.copy(log, ctx.out)
+
+
+def kv_bytes(folder: Path, served: Served) -> int:
+    """Bytes of a 16-bit KV cache for so many tokens of this model."""
+    return round(served.kv_tokens * fit.kv_bytes_per_token(lm.describe(folder)))
 
 
 def load(server: Endpoint, folder: Path, ctx: api.Context, **wish: object) -> bench.Result:

@@ -27,7 +27,7 @@ class Watched(serving.Served):
     """A vLLM that is small enough for a load to fill it: requests wait, the KV cache is nearly used up."""
 
     config: str = "prometheus.yaml"  # the day's file; its job `vllm` is what watches
-    kv_gb: float = Field(default=0.004, gt=0)
+    kv_tokens: int = Field(default=4096, ge=16)
     max_num_seqs: int = Field(default=16, ge=1)
     max_model_len: int = Field(default=256, ge=16)
     idle_s: float = Field(default=4.0, gt=0)
