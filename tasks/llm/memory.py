@@ -13,6 +13,7 @@ MIB = 1024**2
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # glibc, malloc.h
 RETURNED_AT = 64 * 1024  # tensors of this size and more go back to the system at once when they are freed
 KEPT_UP_TO, TRIMMED_AT = 32 * MIB, 64 * MIB  # where glibc's own adjustment ends: fast, and memory is kept for later
+LIBC = "libc.so.6"
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 Result = TypeVar("Result")
@@ -41,7 +42,7 @@ def peak_mib(work: Callable[[], Result], device: Any) -> tuple[Result, float]:
 def exact() -> Iterator[None]:
     """Inside, freed memory returns to the system at once: what is resident is what is in use. That costs time (every
     tensor's pages are new), so it ends with the block."""
-    glibc = ctypes.CDLL("libc.so.6")
+    glibc = ctypes.CDLL(LIBC)
     glibc.mallopt(M_MMAP_THRESHOLD, RETURNED_AT)
     glibc.mallopt(M_TRIM_THRESHOLD, RETURNED_AT)
     glibc.malloc_trim(0)
@@ -73,4 +74,5 @@ def kept_mib(work: Callable[[], Result], device: Any) -> tuple[Result, float]:
         before_kib = resident_kib("VmRSS")
         result = work()
         gc.collect()
+        ctypes.CDLL(LIBC).malloc_trim(0)
         return result, (resident_kib("VmRSS") - before_kib) / 1024

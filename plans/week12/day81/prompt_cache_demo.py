@@ -5,8 +5,9 @@
     again = answer(model, ids2, 16, prompts)     # the same beginning: only what follows it is computed
 
 A prompt is cut into blocks of `block` tokens. A block's key is a hash of the model, of all tokens before it, and of
-its own: so a block is found only under the same model and after the same beginning, and a changed token changes the keys of
-its block and of all that follow. Blocks are kept until memory runs out; then the one that was not used for longest goes.
+its own: so a block is found only under the same model and after the same beginning, and a changed token changes the
+keys of its block and of all that follow. Blocks are kept until memory runs out; then the one that was not used for
+longest goes.
 Try it:  python prompt_cache_demo.py --model FOLDER --requests 40 --hit-rate 0.9
 """
 
