@@ -17,7 +17,7 @@ from typing import Any
 from tasks.models import cache as cached
 from tasks.services.llm import child, openai_server
 from tasks.services.llm.endpoint import Endpoint
-from tasks.services.llm.jobs import LENGTH, STOP, Job, Setup, StaticBatches
+from tasks.services.llm.jobs import LENGTH, STOP, Job, Setup, StaticBatches, first_token_goes_out
 
 
 @contextmanager
@@ -81,6 +81,8 @@ class Static:
         def step(result: Any) -> bool:
             job = jobs[result.batch_id]
             job.give(result.token_id)
+            if result.step == 0 and result.batch_id == len(jobs) - 1:
+                first_token_goes_out()
             return bool(job.done)
 
         hot = jobs[0].temperature

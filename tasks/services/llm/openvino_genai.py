@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,7 @@ from typing import Any
 
 from tasks.services.llm import child, gguf_file, openai_server
 from tasks.services.llm.endpoint import Endpoint
-from tasks.services.llm.jobs import LENGTH, STOP, Job, Setup
-
-TURN_S = 5e-5  # the pipeline's steps keep Python's lock: without a pause the front end would send all tokens at the end
+from tasks.services.llm.jobs import LENGTH, STOP, Job, Setup, first_token_goes_out
 
 
 @contextmanager
@@ -70,9 +67,11 @@ class Continuous:
                 self.admit(self.arrived.get())
             try:
                 self.pipeline.step()
+                waiting = [job for job in self.running if not job.given]
                 for job, handle in list(self.running.items()):
                     self.pass_on(job, handle)
-                time.sleep(TURN_S)
+                if any(job.given for job in waiting):
+                    first_token_goes_out()
             except RuntimeError as error:
                 self.fail(error)
 
