@@ -42,7 +42,6 @@ class Needs:
     backend: str
     stand_in_for: str = ""
     environment: str = "runner"
-    also: tuple[str, ...] = ()  # other environments, whose interpreters the kind starts (`Context.pythons`)
     binaries: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()  # importable in the environment, beyond what its lock installs (vendor packages)
     gpus: int = 0
@@ -51,6 +50,7 @@ class Needs:
     memory_gb: float = 0.5
     settings: tuple[str, ...] = ()  # groups of conf/ that the measurement depends on ("model", "engine", "machine")
     unmeasured: tuple[str, ...] = ()  # metrics that this backend cannot measure, or not at every point
+    also: tuple[str, ...] = ()  # other environments, whose interpreters the kind starts (`Context.pythons`)
 
     @property
     def environments(self) -> tuple[str, ...]:
