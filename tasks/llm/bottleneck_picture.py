@@ -66,7 +66,7 @@ def roof(panel: Any, rows: Sequence[Row]) -> None:
     first = rows[0]["metrics"]
     peak, bandwidth, ridge = first["peak_gflops"], first["bandwidth_gb_s"], first["ridge_flop_per_byte"]
     across = [row["metrics"]["intensity_flop_per_byte"] for row in rows]
-    low, high = min(*across, ridge) / 3, max(*across, ridge) * 30
+    low, high = min(*across, ridge) / 3, max(*across, ridge) * 3
     panel.plot([low, ridge, high], [bandwidth * low, peak, peak], color="#374151", linewidth=1.8)
     panel.axvline(ridge, color="#9ca3af", linestyle="--", linewidth=1)
     panel.annotate(
@@ -76,7 +76,10 @@ def roof(panel: Any, rows: Sequence[Row]) -> None:
         metrics = row["metrics"]
         place = metrics["intensity_flop_per_byte"], metrics["achieved_gflops"]
         panel.plot(*place, "o", color=colour, markersize=8)
-        panel.annotate(phase_label(row), place, xytext=(9, -9), textcoords="offset points", color=colour, fontsize=8)
+        side, shift = ("left", 9) if place[0] < ridge else ("right", -9)
+        panel.annotate(
+            phase_label(row), place, xytext=(shift, -12), textcoords="offset points", color=colour, fontsize=8, ha=side
+        )
     panel.set(xscale="log", yscale="log", xlabel="FLOP for each byte moved", ylabel="GFLOP/s", title="Roofline")
     panel.grid(alpha=0.3)
 

@@ -12,7 +12,7 @@ from tasks import api
 from tasks.catalog import CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("architecture_svg", "report_numbers", "resume_bullets", "weekly_report")
+NAMES = ("architecture_svg", "bottleneck_chart", "report_numbers", "resume_bullets", "weekly_report")
 CASES = sorted(case.parent for name in NAMES for case in (ROOT / "tests" / "checks" / name).glob("*/*/case.yaml"))
 
 
