@@ -81,6 +81,7 @@ def roof(panel: Any, rows: Sequence[Row]) -> None:
             phase_label(row), place, xytext=(shift, -12), textcoords="offset points", color=colour, fontsize=8, ha=side
         )
     panel.set(xscale="log", yscale="log", xlabel="FLOP for each byte moved", ylabel="GFLOP/s", title="Roofline")
+    panel.margins(y=0.1)
     panel.grid(alpha=0.3)
 
 

@@ -67,6 +67,7 @@ def with_inductor(params: Params, ctx: api.Context, folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(1)  # passes of a millisecond: waiting for a second thread costs more than it computes
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
 
     def forward(ids: Any) -> Any:
