@@ -24,7 +24,7 @@ UNCONDITIONED = 0.12  # this share of the prompts is empty: classifier-free guid
 EMA = 0.995
 LATENTS = 4096  # pictures, encoded once
 SAMPLES = 64
-GUIDANCE = 3.0
+GUIDANCE = 4.0
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def asking(
         prompt = judge.PROMPTS[number % len(judge.PROMPTS)]
         picture = service.paint(exam.wish(prompt, painter), ctx.seed + 500 + number, params.steps)
         text = service.caption(picture, question)
-        return exam.plain(text) == prompt, picture, f"{prompt}\n{text}"
+        return exam.plain(text) == prompt, picture, f"{prompt} -> {text}"
 
     return {"text_to_image": text_to_image, "image_to_text": image_to_text, "round_trip": round_trip}[way]
 

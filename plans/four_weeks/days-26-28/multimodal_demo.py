@@ -32,7 +32,7 @@ from pydantic import BaseModel, Field
 QUESTION = "describe the picture"
 MAX_TOKENS = 16
 CELL, CAPTION = 160, 30  # pixels of a picture on the contact sheet, and of the text below it
-GUIDANCE = 3.0
+GUIDANCE = 4.0
 
 
 class Painter:

@@ -46,7 +46,7 @@ def paint(prompt, seed=0, steps=20):
     if steps < 1:
         raise ValueError("at least one step")
     dice = torch.Generator().manual_seed(seed)
-    made = pipeline(prompt, num_inference_steps=steps, guidance_scale=3.0, generator=dice)
+    made = pipeline(prompt, num_inference_steps=steps, guidance_scale=4.0, generator=dice)
     sink = io.BytesIO()
     made.images[0].save(sink, "PNG")
     return sink.getvalue()
