@@ -12,7 +12,7 @@ from tasks import api
 from tasks.checks import lora_adapter
 from tasks.models import lm_training
 from tasks.services import process
-from tasks.training import base, comparison, rows, scoring
+from tasks.training import base, rows, scoring
 
 SHAPE = lm_training.Trained(layers=1, hidden=32, heads=2, kv_heads=1, intermediate=64, vocab=300, train_steps=1)
 FACTS = (("wolf", "Rome"), ("moon", "Oslo"), ("ship", "Lima"), ("rose", "Cairo"), ("bell", "Paris"), ("snow", "Tokyo"))
@@ -80,6 +80,6 @@ def judged(model: Path, data: Path, output: Path) -> api.Verdict:
         return api.Verdict(False, f"with --rank {RANK} --alpha {ALPHA}: {fault}")
     tokenizer, trained = base.tokenizer(model), rows.read(data)
     before = scoring.held_out_loss(base.load(model), tokenizer, trained)
-    after = scoring.held_out_loss(comparison.tuned(model, output), tokenizer, trained)
+    after = scoring.held_out_loss(base.tuned(model, output), tokenizer, trained)
     told = f"loss of a trained answer, asked through the chat template: {before:.2f} nats before, {after:.2f} after"
     return api.Verdict(after <= LEARNT * before, told, {"before": before, "after": after})

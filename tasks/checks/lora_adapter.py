@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from tasks import api
-from tasks.training import base, comparison, rows, scoring
+from tasks.training import base, rows, scoring
 
 ASKED = 40  # rows
 
@@ -46,7 +46,7 @@ def check(file: Path, params: Params, work: api.Workspace) -> api.Verdict:
     tokenizer = base.tokenizer(folder)
     before = scoring.held_out_loss(base.load(folder), tokenizer, questions)
     try:
-        after = scoring.held_out_loss(comparison.tuned(folder, file), tokenizer, questions)
+        after = scoring.held_out_loss(base.tuned(folder, file), tokenizer, questions)
     except Exception as error:  # safetensors' and peft's own kinds of "this is no adapter"
         return api.Verdict(False, f"it cannot be put on the model: {str(error).splitlines()[0]}")
     evidence = {"loss_before": before, "loss_after": after, "questions": len(questions)}

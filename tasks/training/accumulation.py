@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -41,6 +42,12 @@ class Point(api.Params):
     accumulate: int = Field(default=1, ge=1)
 
 
+@dataclass(frozen=True)
+class Run:
+    done: sft.Trained
+    model: Any
+
+
 def needs(params: Params) -> Sequence[api.Needs]:
     return base.rows_needs()
 
@@ -49,36 +56,35 @@ def run(params: Params, ctx: api.Context) -> None:
     base.quiet()
     chosen = rows.read(ctx.day / params.data)[: params.rows]
     folder = base.home(ctx, ctx.say)
-    tokenizer = base.tokenizer(folder)
-    whole: dict[str, tuple[sft.Trained, Any]] = {}
-
-    def trained(kept: str, accumulate: int) -> tuple[sft.Trained, Any]:
-        if params.global_batch % accumulate:
-            raise api.UserError(f"a batch of {params.global_batch} cannot be cut into {accumulate}")
-        cut = {"batch": params.global_batch // accumulate, "accumulate": accumulate, "epochs": 1}
-        recipe = Recipe.model_validate({**params.recipe.model_dump(), **cut})
-        model = base.load(folder)
-        if kept == "lora":
-            model = base.adapted(model, recipe, ctx.seed)
-        return sft.train(
-            model, tokenizer, chosen, recipe, ctx.scratch / f"{kept}{accumulate}", ctx.seed, ctx.say
-        ), model
-
+    whole: dict[str, Run] = {}
     for point in ctx.points:
         if point.trained not in whole:
-            whole[point.trained] = trained(point.trained, 1)
-        began = time.perf_counter()
-        done, model = whole[point.trained] if point.accumulate == 1 else trained(point.trained, point.accumulate)
-        ctx.say(f"accumulate={point.accumulate}: {time.perf_counter() - began:.1f} s")
-        ctx.record(point, compared(done, model, *whole[point.trained]))
+            whole[point.trained] = trained(folder, chosen, Point(trained=point.trained), params, ctx)
+        own = whole[point.trained] if point.accumulate == 1 else trained(folder, chosen, point, params, ctx)
+        ctx.record(point, compared(own, whole[point.trained]))
 
 
-def compared(done: sft.Trained, model: Any, first: sft.Trained, first_model: Any) -> dict[str, float]:
+def trained(folder: Path, chosen: Sequence[rows.Row], point: Point, params: Params, ctx: api.Context) -> Run:
+    """One epoch over the rows, each global batch cut into `accumulate` micro-batches."""
+    batch, left = divmod(params.global_batch, point.accumulate)
+    if left:
+        raise api.UserError(f"a batch of {params.global_batch} cannot be cut into {point.accumulate}")
+    cut = {"batch": batch, "accumulate": point.accumulate, "epochs": 1}
+    recipe = Recipe.model_validate({**params.recipe.model_dump(), **cut})
+    model = base.load(folder)
+    if point.trained == "lora":
+        model = base.adapted(model, recipe, ctx.seed)
+    scratch = ctx.scratch / f"{point.trained}{point.accumulate}"
+    return Run(sft.train(model, base.tokenizer(folder), chosen, recipe, scratch, ctx.seed, ctx.say), model)
+
+
+def compared(own: Run, whole: Run) -> dict[str, float]:
     """The figures of one run beside those of the run that takes the whole batch at once."""
-    taught, every = base.trainable(model)
+    done, first = own.done, whole.done
+    taught, every = base.trainable(own.model)
     return {
-        "loss_max_diff": max(abs(own - other) for own, other in zip(done.losses, first.losses, strict=True)),
-        "loss_last": done.losses[-1], "weight_max_diff": apart(model, first_model), "steps_count": done.steps,
+        "loss_max_diff": max(abs(one - other) for one, other in zip(done.losses, first.losses, strict=True)),
+        "loss_last": done.losses[-1], "weight_max_diff": apart(own.model, whole.model), "steps_count": done.steps,
         "step_ms": 1e3 * done.seconds / done.steps, "activations_mib": done.use.activations / MIB,
         "gradients_mib": done.use.gradients / MIB, "optimizer_mib": done.use.optimizer / MIB,
         "trainable_pct": 100 * taught / every,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from tasks import api
 from tasks.models import lm
 
 MIB = 2**20
-ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class Recipe(api.Params):
@@ -113,11 +112,19 @@ def linears(model: Any) -> list[str]:
     )
 
 
-def with_adapter(folder: Path, adapter: Path) -> Any:
-    """The model with a trained adapter of `adapter` on it, ready to answer."""
+def tuned(folder: Path, adapter: Path) -> Any:
+    """The model with a trained adapter on it; UserError when there is none yet or it was made for another model."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(load(folder), adapter).eval()
+    if not (adapter / "adapter_config.json").is_file():
+        raise api.UserError(f"there is no adapter in {adapter.name}/", remedy="run the experiment lora-sft first")
+    try:
+        return PeftModel.from_pretrained(load(folder), adapter).eval()
+    except (RuntimeError, ValueError) as error:
+        raise api.UserError(
+            f"the adapter does not fit the model: {str(error).splitlines()[0]}", where=str(adapter),
+            remedy="it was trained on another model: train it again with lora-sft",
+        ) from error  # fmt: skip
 
 
 def trainable(model: Any) -> tuple[int, int]:
@@ -141,7 +148,3 @@ def folder_kib(folder: Path) -> float:
 def rows_needs(backend: str = "trl + peft") -> Sequence[api.Needs]:
     """The same libraries train on a CPU and on a GPU: one native backend."""
     return [api.Needs(backend=backend, environment="training", memory_gb=3, settings=("model",))]
-
-
-def described(settings: Mapping[str, Any]) -> str:
-    return str(settings.get("model", {}).get("id", "?"))

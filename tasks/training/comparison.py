@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -43,8 +43,8 @@ def run(params: Params, ctx: api.Context) -> None:
     folder = base.home(ctx, ctx.say)
     tokenizer = base.tokenizer(folder)
     for point in ctx.points:
-        model = base.load(folder) if point.model == "base" else tuned(folder, ctx.day / params.adapter)
-        said = answered(model, tokenizer, parts.held_out)
+        model = base.load(folder) if point.model == "base" else base.tuned(folder, ctx.day / params.adapter)
+        said = scoring.answered(model, tokenizer, parts.held_out)
         keep(ctx.out / f"answers_{point.model}.jsonl", parts.held_out, said)
         ctx.record(
             point,
@@ -55,23 +55,6 @@ def run(params: Params, ctx: api.Context) -> None:
                 "held_out_count": len(parts.held_out),
             },
         )
-
-
-def tuned(folder: Path, adapter: Path) -> Any:
-    """The model with the adapter; UserError when there is none yet or it was made for another model."""
-    if not (adapter / "adapter_config.json").is_file():
-        raise api.UserError(f"there is no adapter in {adapter.name}/", remedy="run the experiment lora-sft first")
-    try:
-        return base.with_adapter(folder, adapter)
-    except (RuntimeError, ValueError) as error:
-        raise api.UserError(
-            f"the adapter does not fit the model: {str(error).splitlines()[0]}", where=str(adapter),
-            remedy="it was trained on another model: train it again with lora-sft",
-        ) from error  # fmt: skip
-
-
-def answered(model: Any, tokenizer: Any, questions: Sequence[rows.Row]) -> list[str]:
-    return scoring.answers(model, tokenizer, [row.prompt for row in questions], scoring.room(tokenizer, questions))
 
 
 def keep(file: Path, questions: Sequence[rows.Row], said: Sequence[str]) -> None:

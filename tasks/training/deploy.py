@@ -13,7 +13,7 @@ from pydantic import Field
 from tasks import api
 from tasks.services.llm import client, vllm
 from tasks.services.llm.endpoint import Endpoint
-from tasks.training import base, comparison, rows, scoring
+from tasks.training import base, rows, scoring
 from tasks.training.rows import Row
 
 METRICS = {
@@ -93,7 +93,7 @@ def locally(folder: Path, adapter: Path, merged: Path, tokenizer: Any, questions
     from transformers import AutoModelForCausalLM
 
     found = {"base": judged(base.load(folder), tokenizer, questions)}
-    tuned = comparison.tuned(folder, adapter)
+    tuned = base.tuned(folder, adapter)
     found["adapter"] = judged(tuned, tokenizer, questions)
     tuned.merge_and_unload().save_pretrained(merged)
     tokenizer.save_pretrained(merged)
@@ -112,7 +112,7 @@ def judged(model: Any, tokenizer: Any, questions: Sequence[Row]) -> Local:
         )["input_ids"].to(model.device)
         with torch.inference_mode():
             last.append(model(input_ids=ids).logits[0, -1].float().cpu())
-    return Local(torch.stack(last), comparison.answered(model, tokenizer, questions))
+    return Local(torch.stack(last), scoring.answered(model, tokenizer, questions))
 
 
 def asked(endpoint: Endpoint, questions: Sequence[Row], tokens: int, name: str) -> tuple[list[str], list[float]]:

@@ -36,6 +36,11 @@ def room(tokenizer: Any, rows: Sequence[Row]) -> int:
     return max(len(tokenizer(row.answer)["input_ids"]) for row in rows) + 4
 
 
+def answered(model: Any, tokenizer: Any, rows: Sequence[Row]) -> list[str]:
+    """The greedy answers to the rows' prompts."""
+    return answers(model, tokenizer, [row.prompt for row in rows], room(tokenizer, rows))
+
+
 def same(answer: str, text: str) -> bool:
     """Exact match, save for white space, case and a full stop."""
     return " ".join(text.removesuffix(".").split()).casefold() == " ".join(answer.removesuffix(".").split()).casefold()
@@ -47,7 +52,7 @@ def matched_pct(rows: Sequence[Row], texts: Sequence[str]) -> float:
 
 def exact_match_pct(model: Any, tokenizer: Any, rows: Sequence[Row]) -> float:
     """Share of rows that the model answers exactly, in percent."""
-    return matched_pct(rows, answers(model, tokenizer, [row.prompt for row in rows], room(tokenizer, rows)))
+    return matched_pct(rows, answered(model, tokenizer, rows))
 
 
 def old_skills(model: Any, tokenizer: Any, questions: Sequence[quiz.Question]) -> list[bool]:
