@@ -21,8 +21,8 @@ from tasks.services.llm.endpoint import Endpoint
 from tasks.services.timing import spread
 
 METRICS = {
-    "acceptance_pct": "guessed tokens that the target accepted, in percent (from the server's counters)",
-    "tokens_per_step": "tokens gained by one pass of the target: its own and the accepted ones (server's counters)",
+    "acceptance_pct": "guessed tokens that the target accepted, in percent (server's counters, guesses past an answer's end included)",
+    "tokens_per_step": "output tokens for each pass of the target, the one over the prompt included (plain decoding has 1)",
     "speedup": "time without guessing over time with it, same questions one at a time, median of the repeats",
     "decode_tps": "output tokens per second with guessing, one request at a time, median of the repeats",
     "baseline_tps": "the same without guessing",
@@ -118,7 +118,7 @@ def measure(
         point,
         {
             "acceptance_pct": 100 * accepted / guessed if guessed else 0.0,
-            "tokens_per_step": 1 + accepted / drafts if drafts else 1.0,
+            "tokens_per_step": sum(tokens for _, (_, tokens) in pairs) / (params.questions * len(pairs) + drafts),
             "speedup": gains.p50, "baseline_tps": rates[0].p50, "decode_tps": rates[1].p50,
             "outputs_equal_pct": equal_pct,
         },
