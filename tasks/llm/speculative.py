@@ -21,8 +21,8 @@ from tasks.services.llm.endpoint import Endpoint
 from tasks.services.timing import spread
 
 METRICS = {
-    "acceptance_pct": "guessed tokens that the target accepted, in percent (server's counters, guesses past an answer's end included)",
-    "tokens_per_step": "output tokens for each pass of the target, the one over the prompt included (plain decoding has 1)",
+    "acceptance_pct": "guesses that the target accepted, in percent (server's counters: also past an answer's end)",
+    "tokens_per_step": "output tokens for each pass of the target, also that over the prompt (plain decoding has 1)",
     "speedup": "time without guessing over time with it, same questions one at a time, median of the repeats",
     "decode_tps": "output tokens per second with guessing, one request at a time, median of the repeats",
     "baseline_tps": "the same without guessing",
