@@ -76,7 +76,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
     unmeasured = ("sm_throughput_pct", "memory_throughput_pct")
     return [
         api.Needs("Nsight Compute", environment="cuda", binaries=("g++", "ncu"), gpus=1, memory_gb=4),
-        api.Needs("SASS and roofline model", "Nsight Compute", "cuda", emulate.BINARIES, memory_gb=1,
+        api.Needs("SASS and roofline model", "Nsight Compute", "cuda", binaries=emulate.BINARIES, memory_gb=1,
                   unmeasured=unmeasured),
     ]  # fmt: skip
 
