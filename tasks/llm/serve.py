@@ -43,7 +43,7 @@ class Params(api.Params):
     vary: Literal["", "memory", "tensor_parallel"] = ""
     max_model_len: int = Field(default=1024, ge=32)
     kv_gb: float = Field(default=0.25, gt=0)
-    memory_gb: float = Field(default=0.032, gt=0)
+    memory_gb: float = Field(default=0.024, gt=0)
     max_num_seqs: int = Field(default=64, ge=1)
     crowd: int = Field(default=32, ge=2)
     prompt_tokens: int = Field(default=512, ge=8)
