@@ -17,7 +17,7 @@ METRICS = {
     "max_abs_diff": "largest absolute difference from one device's output, over all ranks and two inputs",
     "activation_mib": "activations that one rank keeps for a backward pass",
     "activation_tp_mib": "the same with tensor parallelism alone, where every rank keeps all tokens",
-    "activation_share_pct": "the first of these in percent of the second",
+    "activation_vs_tp_pct": "the first of these in percent of the second",
     "latency_ms": "median of a forward pass, of the slowest rank each time",
     "comm_bytes": "bytes that a ring sends from a rank for the collectives called in one pass",
     "wire_bytes": "bytes that a rank really sent over TCP in one pass, as the kernel counted",
@@ -61,7 +61,7 @@ def record(
     kept, kept_tp = (max(one.kept_bytes for one in answers) / MIB for answers in (seen, tensor))
     metrics = {
         "max_abs_diff": difference, "latency_ms": latency.p50, "comm_bytes": max(one.comm_bytes for one in seen),
-        "activation_mib": kept, "activation_tp_mib": kept_tp, "activation_share_pct": 100 * kept / kept_tp,
+        "activation_mib": kept, "activation_tp_mib": kept_tp, "activation_vs_tp_pct": 100 * kept / kept_tp,
         "formula_bytes": formula.sequence_parallel_bytes(*sizes, ctx.backend),
     }  # fmt: skip
     if ctx.backend == "gloo":

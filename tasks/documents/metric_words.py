@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 METRIC_WORDS = {
+    "activation tp": "纯张量并行激活",
+    "activation vs tp": "相对纯张量并行的激活",
+    "parts shown": "图中部件数",
+    "parts left out": "未画部件数",
+    "components traced": "可追溯部件",
     "latency p50": "延迟 p50",
     "latency p95": "延迟 p95",
     "latency p99": "延迟 p99",
