@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,12 +43,11 @@ def fetched(source: Source, say: Callable[[str], None]) -> Path:
     except (LocalEntryNotFoundError, FileNotFoundError):
         say(f"fetching {source.repo}")
     try:
-        os.environ.pop("HF_HUB_OFFLINE", None)
         return Path(snapshot_download(**wanted))
     except Exception as problem:
         raise UserError(
             f"{source.repo} cannot be fetched: {str(problem).splitlines()[0]}",
-            remedy="use model=tiny, which needs no network, or name a folder: model.lm.folder=/path/to/model",
+            remedy="use model=tiny, which needs no network, or name the model's folder: model.lm.folder=/path/to/model",
         ) from problem
 
 
