@@ -11,6 +11,7 @@ from tasks.models.shape import Shape
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # no pickled weights, no code
+TWICE = ("consolidated*", "original/*")  # the same weights once more, in their makers' own layout
 
 
 class Source(Params):
@@ -37,7 +38,10 @@ def fetched(source: Source, say: Callable[[str], None]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    wanted: Any = {"repo_id": source.repo, "revision": source.revision or None, "allow_patterns": list(WANTED)}
+    wanted: Any = {
+        "repo_id": source.repo, "revision": source.revision or None,
+        "allow_patterns": list(WANTED), "ignore_patterns": list(TWICE),
+    }  # fmt: skip
     try:
         return Path(snapshot_download(**wanted, local_files_only=True))
     except (LocalEntryNotFoundError, FileNotFoundError):
