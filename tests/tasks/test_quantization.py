@@ -12,7 +12,7 @@ from tasks.llm import compression, exam, pace
 @pytest.mark.slow
 def test_two_bits_by_gptq_predict_nearer_to_the_original_than_rounding(run_kind):
     points = [{"method": "rtn", "bits": 8}, {"method": "rtn", "bits": 2}, {"method": "gptq", "bits": 2}]
-    rows, _ = run_kind("quantize_bits", {"questions": 60}, points)
+    rows, _ = run_kind("quantize_bits", {"questions": 60, "samples": 48}, points)
     eight, plain, repaired = (row["metrics"] for row in rows)
     assert eight["prediction_kl"] < repaired["prediction_kl"] < plain["prediction_kl"]
     assert repaired["weight_error_pct"] > plain["weight_error_pct"], (
@@ -36,7 +36,7 @@ def test_int8_at_loading_halves_the_weights_and_keeps_the_answers(run_kind):
 @pytest.mark.slow
 def test_pruning_counts_what_it_removed_and_only_channels_shrink_the_matrices(run_kind):
     points = [{"method": method, "sparsity": 0.5} for method in ("magnitude", "wanda", "sparsegpt", "channels")]
-    rows, _ = run_kind("prune", {"questions": 20, "budget_s": 0.1}, [{"sparsity": 0.0}, *points])
+    rows, _ = run_kind("prune", {"questions": 20, "samples": 32, "budget_s": 0.1}, [{"sparsity": 0.0}, *points])
     whole, *found = (row["metrics"] for row in rows)
     assert whole["agreement_pct"] == 100
     assert [round(row["sparsity_pct"]) for row in found[:3]] == [50, 50, 50]
