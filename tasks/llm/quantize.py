@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from tasks import api
-from tasks.llm import compression, exam, pace
+from tasks.llm import checkpoints, compression, exam, pace
+from tasks.llm.checkpoints import Params
 from tasks.models import lm
 from tasks.services.llm import vllm
 from tasks.services.timing import spread
 
 METRICS = {
-    "size_mb": "weights of the checkpoint on disk, 10^6 bytes",
-    "bits_per_weight": "bits of the checkpoint for each parameter of the model, scales and unquantized layers included",
+    **checkpoints.METRICS,
     "quantize_s": "seconds that quantizing took when the checkpoint was made (0 for one that is only cast)",
     **exam.METRICS,
     **pace.METRICS,
@@ -24,28 +22,12 @@ TRUSTED_PCT = 80  # an unquantized model that agrees less with itself in another
 TOKENS, AT_ONCE = 32, 8
 
 
-class Params(api.Params):
-    """`samples` training questions calibrate, `questions` held-out ones judge; `budget_s` for each speed."""
-
-    questions: int = Field(default=140, ge=10, le=2000)
-    samples: int = Field(default=64, ge=8, le=2048)
-    max_model_len: int = Field(default=512, ge=128)
-    kv_gb: float = Field(default=0.1, gt=0)
-    budget_s: float = Field(default=2.0, ge=0)
-
-
 class Point(api.Params):
     method: compression.Method = "bf16"
 
 
 def needs(params: Params) -> list[api.Needs]:
-    shared: dict[str, Any] = {
-        "environment": "training", "also": ("serving",), "memory_gb": 6, "settings": ("model", "engine"),
-    }  # fmt: skip
-    return [
-        api.Needs(backend="llm-compressor + vLLM (CUDA)", gpus=1, **shared),
-        api.Needs(backend="llm-compressor + vLLM (CPU)", stand_in_for="vLLM on a GPU", **shared),
-    ]
+    return checkpoints.needs()
 
 
 def run(params: Params, ctx: api.Context) -> None:
@@ -84,7 +66,7 @@ def measure(
 ) -> None:  # fmt: skip
     made = compression.compressed(source, point.method, params.samples, ctx.seed, ctx.say)
     before = pace.used_before()
-    options = served_with(params, point.method, ctx)
+    options = checkpoints.served_with(params, point.method, ctx)
     with vllm.serve(made.folder, options, ctx.scratch / point.method, ctx.say) as endpoint:
         marks = exam.served(endpoint, given)
         agreement = marks.agreement_pct(reference)
@@ -102,12 +84,3 @@ def measure(
         "agreement_pct": agreement, "memory_mb": memory_mb, "throughput_tps": spread(many).p50,
     }  # fmt: skip
     ctx.record(point, found, {"throughput_tps": spread(many)})
-
-
-def served_with(params: Any, method: str, ctx: api.Context) -> vllm.Options:
-    """The same server for every method, so that only the weights differ."""
-    return vllm.Options(
-        max_model_len=params.max_model_len, kv_gb=params.kv_gb, max_num_seqs=64, prefix_caching=False,
-        dtype=compression.PLAIN.get(method, "bfloat16"), python=ctx.pythons.get("serving"), gpu=pace.on_gpu(),
-        name="model",
-    )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import compression, exam, pace, quantize
+from tasks.llm import checkpoints, compression, exam, pace
 from tasks.llm.twin import Shape, stands_for
 from tasks.models import lm
 from tasks.services.llm import client, vllm
@@ -18,15 +18,14 @@ from tasks.services.llm.endpoint import Endpoint
 from tasks.services.timing import spread
 
 METRICS = {
-    "size_mb": quantize.METRICS["size_mb"],
-    "bits_per_weight": quantize.METRICS["bits_per_weight"],
+    **checkpoints.METRICS,
     **pace.METRICS,
     "ttft_ms": "time to the first token of one request of about 200 prompt tokens, median of the repeats",
 }
 TOKENS, AT_ONCE, PROMPT_TOKENS = 32, 8, 200
 
 
-class Params(quantize.Params):
+class Params(checkpoints.Params):
     """`twin` is measured in place of a model that was made on the spot."""
 
     twin: Shape = Field(default_factory=Shape)
@@ -42,7 +41,7 @@ METHODS: dict[str, compression.Method] = {
 
 
 def needs(params: Params) -> list[api.Needs]:
-    return quantize.needs(params)
+    return checkpoints.needs()
 
 
 def run(params: Params, ctx: api.Context) -> None:
@@ -54,7 +53,7 @@ def run(params: Params, ctx: api.Context) -> None:
         method = METHODS[point.precision]
         made = compression.compressed(source, method, params.samples, ctx.seed, ctx.say)
         before = pace.used_before()
-        options = quantize.served_with(params, method, ctx)
+        options = checkpoints.served_with(params, method, ctx)
         with vllm.serve(made.folder, options, ctx.scratch / method, ctx.say) as endpoint:
             one = pace.speeds(endpoint, given.prompts, 1, TOKENS, params.budget_s)
             many = pace.speeds(endpoint, given.prompts, AT_ONCE, TOKENS, params.budget_s)
