@@ -29,7 +29,7 @@ $(PLANS): $(INSTALLED)
 
 test: $(TESTED)
 	$(BIN)/run setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(TESTED)
 	$(BIN)/ruff check .

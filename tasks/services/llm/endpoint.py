@@ -103,7 +103,8 @@ def post(url: str, body: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
 
 def diagnosed(name: str, what: str, log: Path) -> UserError:
     """The failure to start with its likely cause: memory, port, length, tokenizer or dtype."""
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    text = "\n".join(line for line in lines if "WARNING" not in line)  # a hint that comes at every start is no cause
     roots = [line for line in ROOT_CAUSE.findall(text) if not any(words in line for words in AFTERMATH)]
     said = roots[-1] if roots else ""
     known = (found for found in CAUSES if re.search(found[0], said or text, re.IGNORECASE))
