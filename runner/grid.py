@@ -13,9 +13,9 @@ FILE_MARKS = {"ok": "●", "failed": "✗", "blocked": "▲", "stale": "◌", "p
 COLOURS = {"●": 32, "◐": 36, "✗": 31, "▲": 33, "◌": 35, "▶": 34}
 TITLE = 48  # columns of a title at the most
 WORDS = {
-    "en": {"days": "day", "experiments": "experiments", "files": "deliverables", "own": "checklist", "next": "next",
+    "en": {"days": "day", "part": "part", "experiments": "experiments", "files": "deliverables", "own": "checklist", "next": "next",
            "nothing": "nothing to do", "stand": "stand-in", "ok": "ok"},
-    "zh": {"days": "天", "experiments": "实验", "files": "交付物", "own": "清单", "next": "下一步",
+    "zh": {"days": "天", "part": "部分", "experiments": "实验", "files": "交付物", "own": "清单", "next": "下一步",
            "nothing": "没有要做的了", "stand": "替代", "ok": "合格"},
 }  # fmt: skip
 STATES = {
@@ -66,13 +66,15 @@ def _end(status: Mapping[str, Any], lang: str) -> Iterator[str]:
 
 
 def summary(status: Mapping[str, Any], lang: str = "en") -> str:
-    """`day 18/21 · 30 passed · 1 failed · 3 blocked · next: …`."""
+    """`day 18/21 · 30 passed · 1 failed · 3 blocked · next: …`; of a plan with units of its own `part 3/10 · …`."""
     totals, word, coming = status["totals"], WORDS[lang], following(status)
     ids = [day["id"] for day in status["days"]]
-    at, last = (coming[0] if coming else ids[-1]).removeprefix("day"), ids[-1].removeprefix("day")
+    here = coming[0] if coming else ids[-1]
+    at, last = here.removeprefix("day"), ids[-1].removeprefix("day")
+    numbered = at.isdigit() and last.isdigit()
     counts = [f"{totals[s]} {STATES[lang][s]}" for s in STATES[lang] if totals[s] or s == "passed"]
     parts = [
-        f"{word['days']} {at}/{last}",
+        f"{word['days']} {at}/{last}" if numbered else f"{word['part']} {ids.index(here) + 1}/{len(ids)}",
         *counts,
         f"{totals['deliverables_ok']}/{totals['deliverables']} {word['files']}",
     ]

@@ -77,7 +77,7 @@ def run(params: Params, ctx: api.Context) -> None:
     records = [record for record in stored.load(ctx.records) if not record["variant"]]
     for point in ctx.points:
         if not any(record["status"] == "passed" for record in records):
-            raise api.UserError("no passed record to write about", remedy="run the earlier days first: run plan=week03")
+            raise api.UserError("no passed record to write about", remedy="first run the experiments that it reads")
         ctx.record(point, makers[params.make](params, point, records, ctx))
 
 

@@ -57,6 +57,7 @@ def test_it_runs_and_writes_one_report_over_its_days(four: Project) -> None:
     assert all(name in report for name in ("days-4-7/days-4-7-try", "day02/try-2-1", "days-11-14/days-11-14-try"))
     assert (place / "days-11-14" / "report_four.html").exists()
     assert "days-4-7 · words" in (place / "days-4-7" / "report_days_4_7.md").read_text(encoding="utf-8")
+    assert "part 3/3 · 4 passed" in four.run("status", "four").stdout
     again = four.run("plan=four")
     assert "nothing to do" in again.stdout
 
