@@ -13,8 +13,8 @@ FILE_MARKS = {"ok": "●", "failed": "✗", "blocked": "▲", "stale": "◌", "p
 COLOURS = {"●": 32, "◐": 36, "✗": 31, "▲": 33, "◌": 35, "▶": 34}
 TITLE = 48  # columns of a title at the most
 WORDS = {
-    "en": {"days": "day", "part": "part", "experiments": "experiments", "files": "deliverables", "own": "checklist", "next": "next",
-           "nothing": "nothing to do", "stand": "stand-in", "ok": "ok"},
+    "en": {"days": "day", "part": "part", "experiments": "experiments", "files": "deliverables", "own": "checklist",
+           "next": "next", "nothing": "nothing to do", "stand": "stand-in", "ok": "ok"},
     "zh": {"days": "天", "part": "部分", "experiments": "实验", "files": "交付物", "own": "清单", "next": "下一步",
            "nothing": "没有要做的了", "stand": "替代", "ok": "合格"},
 }  # fmt: skip
