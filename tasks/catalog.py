@@ -20,6 +20,7 @@ from tasks.checks import (
     dockerfile,
     engine_script,
     finetune_script,
+    flash_attention,
     frameworks_document,
     frameworks_picture,
     grafana_dashboard,
@@ -28,6 +29,8 @@ from tasks.checks import (
     k8s_manifest,
     knowledge_map,
     knowledge_map_source,
+    kv_cache_script,
+    long_context_script,
     lora_adapter,
     metrics_exporter,
     multimodal_service,
@@ -36,6 +39,7 @@ from tasks.checks import (
     plugin_script,
     plugin_source,
     prometheus_config,
+    prompt_cache_script,
     qa_dataset,
     readme_commands,
     redis_client,
@@ -50,13 +54,9 @@ from tasks.checks import (
     triton_model_config,
     triton_repository,
     triton_serves,
-    web_ui,
     vllm_start_template,
+    web_ui,
     weekly_report,
-    kv_cache_script,
-    prompt_cache_script,
-    long_context_script,
-    flash_attention,
 )
 from tasks.containers import container_run, image_build
 from tasks.cuda import bottleneck, gemm_curve, gemm_precision
@@ -74,8 +74,8 @@ from tasks.distributed import speedup as parallel_speedup
 from tasks.distributed import tensor as parallel_demo
 from tasks.documents import diagram as architecture
 from tasks.documents import document
-from tasks.documents import knowledge_map as knowledge_map_document
 from tasks.documents import frameworks as framework_report
+from tasks.documents import knowledge_map as knowledge_map_document
 from tasks.engines import build as engine_build
 from tasks.engines import calibration as engine_calibration
 from tasks.engines import loading as engine_loading
@@ -123,7 +123,6 @@ from tasks.llm import serve as llm_serve
 from tasks.multimodal import demo as multimodal_demo
 from tasks.multimodal import diffusion, vlm
 from tasks.multimodal import omni as vlm_omni
-from tasks.llm import start_template
 from tasks.observability import (
     alert_routing,
     alert_webhook,

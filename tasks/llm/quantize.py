@@ -7,7 +7,6 @@ from typing import Any
 
 from tasks import api
 from tasks.llm import checkpoints, compression, exam, pace
-from tasks.llm.checkpoints import Params
 from tasks.models import lm
 from tasks.services.llm import vllm
 from tasks.services.timing import spread
@@ -22,15 +21,18 @@ TRUSTED_PCT = 80  # an unquantized model that agrees less with itself in another
 TOKENS, AT_ONCE = 32, 8
 
 
+Params = checkpoints.Params
+
+
 class Point(api.Params):
     method: compression.Method = "bf16"
 
 
-def needs(params: Params) -> list[api.Needs]:
+def needs(params: checkpoints.Params) -> list[api.Needs]:
     return checkpoints.needs()
 
 
-def run(params: Params, ctx: api.Context) -> None:
+def run(params: checkpoints.Params, ctx: api.Context) -> None:
     source = lm.home(ctx.settings, ctx.seed, ctx.say)
     tokenizer = exam.tokenizer_of(source)
     given = exam.exam(tokenizer, params.questions, ctx.seed)
@@ -62,7 +64,7 @@ def release() -> None:
 
 
 def measure(
-    point: Point, params: Params, ctx: api.Context, source: Path, given: exam.Exam, reference: exam.Marks
+    point: Point, params: checkpoints.Params, ctx: api.Context, source: Path, given: exam.Exam, reference: exam.Marks
 ) -> None:  # fmt: skip
     made = compression.compressed(source, point.method, params.samples, ctx.seed, ctx.say)
     before = pace.used_before()
