@@ -6,12 +6,14 @@ import os
 import socket
 import struct
 
-SENT_AT = 200  # offset of tcpi_bytes_sent in struct tcp_info (linux/tcp.h, since Linux 4.19)
+SENT_AT = (
+    200  # offset of tcpi_bytes_sent in struct tcp_info (linux/tcp.h, since Linux 4.19); tcpi_bytes_retrans follows
+)
 SIZE = 256
 
 
 def sent_bytes() -> int:
-    """Over all TCP sockets that are open now. Retransmissions count; closed sockets do not."""
+    """Over all TCP sockets that are open now. Retransmissions, which a busy machine causes, and closed sockets do not count."""
     return sum(map(sent, os.listdir("/proc/self/fd")))
 
 
@@ -22,4 +24,7 @@ def sent(descriptor: str) -> int:
             info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SIZE)
     except OSError:
         return 0  # closed meanwhile, a file, or another protocol
-    return int(struct.unpack_from("Q", info, SENT_AT)[0]) if len(info) >= SENT_AT + 8 else 0
+    if len(info) < SENT_AT + 16:
+        return 0
+    everything, again = struct.unpack_from("QQ", info, SENT_AT)
+    return int(everything - again)
