@@ -13,7 +13,7 @@ SIZE = 256
 
 
 def sent_bytes() -> int:
-    """Over all TCP sockets that are open now. Retransmissions, which a busy machine causes, and closed sockets do not count."""
+    """Over all TCP sockets that are open now, without retransmissions, which a busy machine causes."""
     return sum(map(sent, os.listdir("/proc/self/fd")))
 
 
