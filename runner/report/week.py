@@ -109,7 +109,7 @@ def summary(shown: Sequence[facts.Shown], lang: str) -> tables.Table:
     words = WORDS[lang]
     rows = [
         [
-            f"{each.title} `{each.id}`",
+            f"{each.title} `{each.day}/{each.id}`",
             tables.main_result(each.record, lang) if each.record else "",
             tables.badge(each.badge),
         ]

@@ -26,7 +26,7 @@ REPORT = {
 
 def unit(project: Project, name: str, **changes: Any) -> None:
     """A unit as its source has it: no hours, no questions."""
-    value = project.day(1, {f"{name}-try": project.experiment()}) | {"id": name} | changes
+    value = project.day(1, {"try-it": project.experiment()}) | {"id": name} | changes
     del value["blocks"], value["checklist"]
     folder = project.root / "plans" / "four" / name
     folder.mkdir(parents=True)
@@ -54,7 +54,7 @@ def test_it_runs_and_writes_one_report_over_its_days(four: Project) -> None:
     place = four.root / "artifacts" / "four"
     report = (place / "days-11-14" / "report_four.md").read_text(encoding="utf-8")
     assert report.startswith("# Four weeks\n")
-    assert all(name in report for name in ("days-4-7/days-4-7-try", "day02/try-2-1", "days-11-14/days-11-14-try"))
+    assert all(name in report for name in ("days-4-7/try-it", "day02/try-2-1", "days-11-14/try-it"))
     assert (place / "days-11-14" / "report_four.html").exists()
     assert "days-4-7 · words" in (place / "days-4-7" / "report_days_4_7.md").read_text(encoding="utf-8")
     assert "part 3/3 · 4 passed" in four.run("status", "four").stdout
