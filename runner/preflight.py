@@ -22,6 +22,7 @@ from tasks.api import Needs
 PACKAGES = {
     "ab": "apache2-utils",
     "amtool": "prometheus-alertmanager",
+    "chromium": "chromium",
     "debootstrap": "debootstrap",
     "docker": "docker.io",
     "dockerd": "docker.io",
