@@ -23,7 +23,7 @@ from tasks.catalog import CHECKS, KINDS
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMITS = execute.Limits(timeout_s=300, memory_gb=16)
+LIMITS = execute.Limits(timeout_s=900, memory_gb=16)  # whoever comes first trains the model that it needs
 
 
 def _child(job: Mapping[str, Any], needs: Any, folder: Path) -> execute.Outcome:
