@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,13 @@ def experiment(checkout: Path) -> dict[str, Any]:
     return next(dict(e) for e in status["days"][0]["experiments"] if e["id"] == EXPERIMENT)
 
 
-def servers() -> Iterator[psutil.Process]:
-    """Every Triton on this machine."""
-    for process in psutil.process_iter(["cmdline"]):
-        if "tritonserver" in " ".join(process.info["cmdline"] or ()):
-            yield process
+def servers(of: int) -> list[psutil.Process]:
+    """The Tritons that a process has started, however deep: other tests on this machine have theirs."""
+    found = []
+    for process in psutil.Process(of).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found += [process] if "tritonserver" in " ".join(process.cmdline()) else []
+    return found
 
 
 @pytest.mark.slow
@@ -81,12 +83,11 @@ def test_a_learners_own_config_is_what_runs_and_what_the_record_names(checkout: 
 
 @pytest.mark.slow
 def test_a_runner_killed_under_a_live_triton_leaves_no_server_and_goes_on(checkout: Path) -> None:
-    before = {process.pid for process in servers()}
     child = subprocess.Popen(
         argv("plan=day17", f"experiment={EXPERIMENT}"), cwd=checkout, env=environment(), stdout=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
-    while not (started := [p for p in servers() if p.pid not in before]):
+    while not (started := servers(child.pid)):
         assert child.poll() is None
         assert time.monotonic() < deadline, "Triton was never started"
     child.send_signal(signal.SIGKILL)
