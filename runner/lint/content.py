@@ -111,15 +111,17 @@ def _inventory(plan: Plan, root: Path) -> Iterator[str]:
 
 def _other_plans(plan: Plan, root: Path) -> Iterator[str]:
     """Every row of the other plans that are written is an experiment of theirs, or of a day that they select."""
-    file, known = root / "plans/curriculum/other_plans.tsv", names(root)
+    file = root / "plans/curriculum/other_plans.tsv"
+    rows = list(_rows(file)) if file.exists() else []
+    listed = {name: members(root, name) for name in {row["plan"] for row in rows}.intersection(names(root))}
     known_ids = {day.id: {e.id for e in day.experiments} for day in plan.days}
-    for row in _rows(file) if file.exists() else ():
-        if row["plan"] not in known:
+    for row in rows:
+        if row["plan"] not in listed:
             continue
         day, _, experiment = row["id"].partition("/")
         if experiment not in known_ids.get(day, ()):
             yield f"{row['plan']}: the experiment {row['id']} is missing ({row['item']})"
-        elif day not in members(root, row["plan"]):
+        elif day not in listed[row["plan"]]:
             yield f"{row['plan']} does not list {day}, which has {row['id']}"
 
 

@@ -80,11 +80,9 @@ def compare(
         )
     gains, slow_rates, fast_rates, steps, tokens = [], [], [], 0, 0
     for prompts in turns[1:]:
-        made: list[list[int]] = []
-        slow = local.milliseconds(lambda: made.extend(answers(target, prompts, params, {})), target.device)  # noqa: B023
-        count = sum(map(len, made))
+        slow, count = timed(target, prompts, params, {})
         passes = Passes(target)
-        fast = local.milliseconds(lambda: answers(target, prompts, params, more), target.device)  # noqa: B023
+        fast, _ = timed(target, prompts, params, more)
         steps, tokens = steps + passes.stop(), tokens + count
         gains.append(slow / fast)
         slow_rates.append(1000 * count / slow)
@@ -92,6 +90,13 @@ def compare(
     spreads = {"speedup": spread(gains), "plain_tps": spread(slow_rates), "assisted_tps": spread(fast_rates)}
     medians = {name: each.p50 for name, each in spreads.items()}
     ctx.record(point, {**medians, "tokens_per_step": tokens / steps, "outputs_equal_pct": equal_pct}, spreads)
+
+
+def timed(target: Any, prompts: Sequence[list[int]], params: Params, more: dict[str, Any]) -> tuple[float, int]:
+    """Milliseconds for the answers to all prompts, and how many tokens they have."""
+    made: list[list[int]] = []
+    taken = local.milliseconds(lambda: made.extend(answers(target, prompts, params, more)), target.device)
+    return taken, sum(map(len, made))
 
 
 def answers(target: Any, prompts: Sequence[list[int]], params: Params, more: dict[str, Any]) -> list[list[int]]:
