@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+STARTED = re.compile(rb'"(tasks(?:\.\w+)+)"')  # a module that is run as a program of its own: ["-m", "tasks.x.child"]
 
 
 @functools.cache
 def source(module: str) -> tuple[Path, ...]:
-    """A kind's own code: its module and the modules of its package that it imports, directly or not."""
+    """A kind's own code: its module and the modules of its package that it imports or starts, directly or not."""
     package, seen, queue = module.rpartition(".")[0], dict[str, Path](), [module]
     code = Path(__file__).resolve().parent.parent
     while queue:
@@ -24,7 +27,9 @@ def source(module: str) -> tuple[Path, ...]:
 
 
 def _imports(file: Path) -> Iterator[str]:
-    for node in _statements(ast.parse(file.read_bytes()).body):
+    text = file.read_bytes()
+    yield from (name.decode() for name in STARTED.findall(text))
+    for node in _statements(ast.parse(text).body):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
