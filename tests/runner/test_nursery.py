@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 import threading
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from runner import execute
 from tasks.api import read_rows
 
 PYTHON = Path(sys.executable)
+PATIENCE_S = 60.0
 
 
 def job(out: Path, **params: Any) -> dict[str, Any]:
@@ -27,7 +30,7 @@ def job(out: Path, **params: Any) -> dict[str, Any]:
 
 
 def run(order: dict[str, Any], out: Path, python: Path = PYTHON) -> execute.Outcome:
-    return execute.run(order, python, execute.Limits(30, 8), out / "log.txt", lambda: None, None)
+    return execute.run(order, python, execute.Limits(120, 8), out / "log.txt", lambda: None, None)
 
 
 def marked(order: dict[str, Any]) -> list[psutil.Process]:
@@ -49,12 +52,13 @@ def test_the_same_interpreter_serves_job_after_job(tmp_path: Path) -> None:
     assert (tmp_path / "log.txt").read_text().count("measured") == 3
 
 
-def during(order: dict[str, Any], act: Any, found: list[psutil.Process]) -> threading.Thread:
+def during(order: dict[str, Any], act: Callable[[psutil.Process], object]) -> threading.Thread:
     """Act on the job's own process as soon as its mark shows."""
 
     def wait() -> None:
-        while not found:
-            found.extend(marked(order)[:1])
+        deadline = time.monotonic() + PATIENCE_S
+        while not (found := marked(order)):
+            assert time.monotonic() < deadline, "the job's process never showed"
         act(found[0])
 
     thread = threading.Thread(target=wait)
@@ -63,8 +67,8 @@ def during(order: dict[str, Any], act: Any, found: list[psutil.Process]) -> thre
 
 
 def test_a_killed_child_is_one_failed_job(tmp_path: Path) -> None:
-    order = job(tmp_path, seconds=20.0)
-    thread = during(order, lambda child: child.kill(), [])
+    order = job(tmp_path, seconds=PATIENCE_S)
+    thread = during(order, lambda child: child.kill())
     outcome = run(order, tmp_path)
     thread.join()
     assert not outcome.ok
@@ -73,10 +77,17 @@ def test_a_killed_child_is_one_failed_job(tmp_path: Path) -> None:
 
 
 def test_a_killed_nursery_costs_nothing_but_a_new_one(tmp_path: Path) -> None:
-    order = job(tmp_path, seconds=1.0)
-    thread = during(order, lambda child: os.kill(child.ppid(), signal.SIGKILL), [])
+    order = job(tmp_path, seconds=3.0)  # long enough to be found on a busy machine
+    killed: list[int] = []
+
+    def kill_nursery(child: psutil.Process) -> None:
+        killed.append(child.ppid())
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = during(order, kill_nursery)
     assert run(order, tmp_path).ok
     thread.join()
+    assert killed, "the nursery was not killed while the job ran"
     assert run(job(tmp_path), tmp_path).ok
 
 
