@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -77,6 +78,16 @@ def finish(project: Project) -> None:
     assert_gone(project)
 
 
+def await_moment(project: Project, started: subprocess.Popen[str], turn: int, draw: random.Random) -> None:
+    """Of five kills one comes at any time from the start, two from the first experiment on, two soon after a point."""
+    before = rows(project)
+    if turn % 5 > 2:
+        until(lambda: started.poll() is not None or rows(project) != before, "the next point")
+    elif turn % 5:
+        until(lambda: started.poll() is not None or started.pid in owners(project), "the first experiment")
+    time.sleep(draw.uniform(0, 0.3 if turn % 5 > 2 else 1.5))
+
+
 def test_the_runner_killed_at_any_moment(fast: Project) -> None:
     """25 rounds: at any moment of a run, its start and its end included."""
     draw, halfway = random.Random(SEED), 0
@@ -86,9 +97,7 @@ def test_the_runner_killed_at_any_moment(fast: Project) -> None:
         if {experiment["status"] for experiment in shown(fast).values()} == {"passed"}:
             write(fast, seconds=0.15 + turn / 1e4)  # everything is stale: there is something to do again
         started = fast.start("plan=week01")
-        if turn % 5:
-            until(lambda run=started: run.poll() is not None or run.pid in owners(fast), "the first experiment")  # type: ignore[misc]
-        time.sleep(draw.uniform(0, 1.5))
+        await_moment(fast, started, turn, draw)
         before = rows(fast)
         started.kill()
         started.communicate()
@@ -144,29 +153,35 @@ def test_a_part_killed_at_any_moment(fast: Project, victim: Callable[[Project], 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_services_and_exits_130(fast: Project, number: signal.Signals) -> None:
-    write(fast, seconds=0.4)
+    write(fast, seconds=2)
     started = fast.start("plan=week01")
     until(lambda: rows(fast), "a first point")
     assert processes.services(fast)
     started.send_signal(number)
-    began = time.monotonic()
-    output = started.communicate(timeout=30)[0]
-    assert time.monotonic() - began < 5, "it took more than 5 s to stop"
+    output = started.communicate(timeout=60)[0]  # it stops its services and measures nothing more
     assert started.returncode == 130
+    assert sum(rows(fast).values()) < POINTS
     assert "interrupted: what was measured is kept; the same command goes on from there" in output
     assert "Traceback" not in output
-    assert not processes.of(fast)
+    assert_gone(fast)
     assert_honest(fast)
     assert fast.run("plan=week01", "experiment=try-0").returncode == 0
     assert set(rows(fast).values()) == {1}
 
 
-@pytest.mark.parametrize("delay", [0.05, 0.15, 0.3, 0.6, 0.9])
-def test_a_signal_while_starting_is_no_traceback(fast: Project, delay: float) -> None:
+PROGRAM = "print('up', flush=True); import runpy; runpy.run_module('runner', run_name='__main__')"
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.25, 0.55, 0.85])
+def test_a_signal_while_starting_is_no_traceback(fast: Project, delay: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted from when Python itself is up: a signal before that is not the program's to answer."""
+    monkeypatch.setattr(fast, "argv", lambda *words: [sys.executable, "-c", PROGRAM, *words])
     started = fast.start("plan=week01")
+    assert started.stdout
+    assert started.stdout.readline() == "up\n"
     time.sleep(delay)
     started.send_signal(signal.SIGINT)
-    output = started.communicate(timeout=30)[0]
+    output = started.communicate(timeout=60)[0]
     assert started.returncode in (130, -signal.SIGINT), output
     if started.returncode == 130:
         assert "Traceback" not in output
@@ -177,14 +192,15 @@ def test_a_second_run_is_told_who_holds_the_week_or_waits(fast: Project) -> None
     write(fast, seconds=0.3)
     first = fast.start("plan=week01")
     until(lambda: rows(fast), "a first point")
+    third = fast.start("plan=week01", "--wait")  # beside the second, so that the first is still at work for both
     second = fast.run("plan=week01")
     assert second.returncode == 2
     assert f"week01 is being run by pid {first.pid} on {os.uname().nodename} since 2" in second.stderr
     assert "wait=true" in second.stderr
     assert first.poll() is None
-    third = fast.run("plan=week01", "--wait")
+    said = third.communicate(timeout=120)[0]
     assert third.returncode == 0
-    assert f"waiting: week01 is being run by pid {first.pid}" in third.stdout
+    assert f"waiting: week01 is being run by pid {first.pid}" in said
     assert first.communicate()[0]
     assert first.returncode == 0
     assert set(rows(fast).values()) == {1}
@@ -195,7 +211,7 @@ def test_a_killed_owner_blocks_nobody_and_leaves_nobody(fast: Project) -> None:
     first = fast.start("plan=week01")
     until(lambda: processes.services(fast), "the server")
     os.kill(first.pid, signal.SIGKILL)  # not reaped yet: a zombie owns nothing
-    until(lambda: not processes.of(fast), "its worker and its server to follow it", 6)
+    until(lambda: not processes.of(fast), "its worker and its server to follow it")
     assert shown(fast)["try-0"]["status"] == "failed"
     assert "interrupted" in shown(fast)["try-0"]["reason"]
     write(fast)
