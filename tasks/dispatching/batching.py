@@ -20,7 +20,7 @@ from tasks import api
 from tasks.dispatching import server, shared
 from tasks.services import burst, model_repository, process, triton
 
-ALONE_QPS, ALONE_S, ALONE_CONNECTIONS = 3000.0, 2.0, 16
+ALONE_CONNECTIONS = 16
 CONFIG = """name: "network"
 backend: "python"
 max_batch_size: {batch_limit}
@@ -40,13 +40,13 @@ BODY = (
 PATTERN = r'"data":\[(-?[\d.]+(?:e-?\d+)?)\]'
 
 METRICS = {
+    **burst.SHARES,
     "mean_batch": "requests in an execution of the model on average, as the model itself counted",
     "throughput_rps": "requests answered with 200 within the seconds of the load, per second",
     "latency_p99_ms": "99th percentile of the latency of answered requests, from the moment they were due",
     "latency_p50_ms": "median of the same",
     "unbatched_rps": "requests answered per second without batching, when there is always work",
     "gain": "throughput of this point over that without batching",
-    "rejected_pct": "requests refused because the queue was full",
     "offered_qps": "requests that were due, per second",
 }
 
@@ -77,8 +77,7 @@ def run(params: Params, ctx: api.Context) -> None:
     for which in dict.fromkeys(point.server for point in ctx.points):
         with started(which, 1, 0, params, ctx) as alone:
             offered(alone, 1, 200, ctx.seed + 1, params, ctx)
-            answers = offered(alone, ALONE_S, ALONE_QPS, ctx.seed, params, ctx, ALONE_CONNECTIONS)
-        unbatched = answers.achieved_qps(ALONE_S)
+            unbatched = shared.capacity_qps(alone.target, ALONE_CONNECTIONS, ctx.backend, params, ctx)
         ctx.say(f"{which} without batching: {unbatched:.0f} requests/s")
         for point in ctx.points:
             if point.server == which:
@@ -98,19 +97,17 @@ def measure(params: Params, point: Point, unbatched: float, ctx: api.Context) ->
         {
             "mean_batch": sum(batches) / len(batches), "throughput_rps": rate, "latency_p99_ms": latency.p99,
             "latency_p50_ms": latency.p50, "unbatched_rps": unbatched, "gain": rate / unbatched,
-            "rejected_pct": answers.rejected_pct(), "offered_qps": len(answers.due) / params.seconds,
+            **answers.shares(), "offered_qps": len(answers.due) / params.seconds,
         },
         {"latency_p99_ms": latency},
-        f"largest batch {max(batches)} of {params.batch_limit}; {answers.error_pct():.2f}% given up or failed",
+        f"largest batch {max(batches)} of {params.batch_limit}",
     )  # fmt: skip
 
 
-def offered(
-    one: Running, seconds: float, qps: float, seed: int, params: Params, ctx: api.Context, connections: int = 0
-) -> burst.Answers:
+def offered(one: Running, seconds: float, qps: float, seed: int, params: Params, ctx: api.Context) -> burst.Answers:
     answers = burst.offer(
-        one.target, seconds, qps, ctx.scratch / "answers.npy", seed,
-        connections=connections or params.connections, timeout_s=params.timeout_s,
+        one.target, seconds, qps, ctx.scratch / "answers.npy", seed, connections=params.connections,
+        timeout_s=params.timeout_s,
     )  # fmt: skip
     return shared.right(answers, params.layers, ctx.backend)
 

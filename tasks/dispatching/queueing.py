@@ -14,19 +14,15 @@ from tasks import api
 from tasks.dispatching import server, shared
 from tasks.services import burst
 
-CAPACITY_QPS = 4000.0
-CAPACITY_S = 2.0
-
 METRICS = {
+    **burst.SHARES,
     "queue_length": "mean length of the queue while the load lasted, as the server reports it ten times a second",
     "queue_peak": "longest queue since the server's start, as it reports itself",
-    "rejected_pct": "requests refused with 429 or 503",
     "latency_p99_ms": "99th percentile of the latency of answered requests, from the moment they were due",
     "latency_p50_ms": "median of the same",
     "achieved_qps": "requests answered with 200 within the seconds of the load, per second",
     "offered_qps": "requests that were due, per second",
     "capacity_qps": "requests answered per second by a server that always has work, measured at the start of the run",
-    "error_rate_pct": "requests with neither an answer nor a refusal",
 }
 
 
@@ -47,7 +43,9 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 def run(params: Params, ctx: api.Context) -> None:
     shared.more_files(params.connections + 256)
-    capacity = capacity_qps(params, ctx)
+    file = ctx.day / params.file
+    with server.serve(file, queue(params, 1000), ctx.scratch, ctx.out / "capacity.log") as one:
+        capacity = shared.capacity_qps(one.target(), 16 * params.batch_limit, params.file, params, ctx)
     ctx.say(f"capacity {capacity:.0f} requests/s; offering {params.overload:g} times as much")
     for number, point in enumerate(ctx.points):
         measure(params, point, capacity, ctx.seed + number, ctx)
@@ -55,17 +53,6 @@ def run(params: Params, ctx: api.Context) -> None:
 
 def queue(params: Params, limit: int) -> server.Queue:
     return server.Queue(limit, params.batch_limit, params.max_delay_ms, params.layers)
-
-
-def capacity_qps(params: Params, ctx: api.Context) -> float:
-    """Answers per second of a server that never lacks work: some connections, each asking again when answered."""
-    file = ctx.day / params.file
-    with server.serve(file, queue(params, 1000), ctx.scratch, ctx.out / "capacity.log") as one:
-        answers = burst.offer(
-            one.target(), CAPACITY_S, CAPACITY_QPS, ctx.scratch / "capacity.npy", ctx.seed,
-            connections=16 * params.batch_limit, timeout_s=params.timeout_s,
-        )  # fmt: skip
-    return shared.right(answers, params.layers, params.file).achieved_qps(CAPACITY_S)
 
 
 def measure(params: Params, point: Point, capacity: float, seed: int, ctx: api.Context) -> None:
@@ -87,10 +74,9 @@ def measure(params: Params, point: Point, capacity: float, seed: int, ctx: api.C
     ctx.record(
         point,
         {
-            "queue_length": sum(lengths) / len(lengths), "queue_peak": peak, "rejected_pct": answers.rejected_pct(),
-            "latency_p99_ms": latency.p99, "latency_p50_ms": latency.p50, "error_rate_pct": answers.error_pct(),
-            "achieved_qps": answers.achieved_qps(params.seconds), "capacity_qps": capacity,
-            "offered_qps": len(answers.due) / params.seconds,
+            **answers.shares(), "queue_length": sum(lengths) / len(lengths), "queue_peak": peak,
+            "latency_p99_ms": latency.p99, "latency_p50_ms": latency.p50, "capacity_qps": capacity,
+            "achieved_qps": answers.achieved_qps(params.seconds), "offered_qps": len(answers.due) / params.seconds,
         },
         {"latency_p99_ms": latency},
         f"every one of the {latency.n} answers is that of its own request",

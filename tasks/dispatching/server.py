@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -94,7 +95,7 @@ def serve(file: Path, queue: Queue, folder: Path, log: Path) -> Iterator[Server]
     """Run the file as its contract says until the block ends. Ready: a right answer has come back."""
     if not file.is_file() or not file.read_bytes().strip():
         raise UserError("the file is missing or empty", where=file.name)
-    port, batches = process.free_port(), folder / f"batches-{process.free_port()}.log"
+    port, batches = process.free_port(), Path(mkdtemp(dir=folder)) / "batches.log"
     argv = [
         sys.executable, str(file), "--port", str(port), "--model", str(MODEL), "--queue-limit", str(queue.queue_limit),
         "--batch-limit", str(queue.batch_limit), "--max-delay-ms", f"{queue.max_delay_ms:g}",

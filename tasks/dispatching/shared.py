@@ -15,6 +15,9 @@ from tasks.dispatching import server
 from tasks.services import burst
 
 LOOK_S = 0.1
+CAPACITY_S = 2.0
+CAPACITY_QPS = (4000.0, 16000.0, 64000.0)
+KEPT_UP = 0.8  # a server that answers more of what is offered may have lacked work
 
 
 class Served(api.Params):
@@ -46,6 +49,23 @@ def right(answers: burst.Answers, layers: int, where: str) -> burst.Answers:
         good = int((answers.status == 200).sum())
         raise api.UserError(f"{wrong} of {good} answers are not those of their own request", where=where)
     return answers
+
+
+def capacity_qps(target: burst.Target, connections: int, where: str, params: Served, ctx: api.Context) -> float:
+    """Answers per second of a server that never lacks work: some connections, each asking again when answered.
+
+    What the connections cannot take is not sent. More is offered until the server cannot keep up with it.
+    """
+    rate = 0.0
+    for qps in CAPACITY_QPS:
+        answers = burst.offer(
+            target, CAPACITY_S, qps, ctx.scratch / "capacity.npy", ctx.seed, connections=connections,
+            timeout_s=params.timeout_s,
+        )  # fmt: skip
+        rate = right(answers, params.layers, where).achieved_qps(CAPACITY_S)
+        if rate < KEPT_UP * qps:
+            break
+    return rate
 
 
 @contextmanager

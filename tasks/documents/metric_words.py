@@ -412,5 +412,8 @@ METRIC_WORDS = {
     "graphs count": "计算图数",
     "kernels count": "Kernel 数",
     "argmax equal ok": "最可能 token 一致",
+    "sent": "实际发出",
+    "send lag p99": "压测端滞后 p99",
+    "unsent": "未能发出",
     "decode tokens": "生成速度",
 }

@@ -21,6 +21,14 @@ from tasks.services.process import LOOPBACK
 
 REFUSED = (429, 503)
 PERCENTILES = (10, 25, 50, 75, 90, 95, 99, 99.9)
+SHARES = {
+    "answered_pct": "requests answered with 200, of those that were due",
+    "rejected_pct": "requests refused with 429 or 503, the back-pressure of a full queue, of those that were due",
+    "error_rate_pct": "requests that were sent and got neither an answer nor a refusal (given up after the client's"
+    " time-out, cut off, failed), of those that were due",
+    "unsent_pct": "requests that the load generator could not send, of those that were due: every one of its"
+    " connections still waited for the server, or it was itself too late (send_lag)",
+}
 
 
 @dataclass(frozen=True)
@@ -39,32 +47,41 @@ class Target:
 
 @dataclass(frozen=True)
 class Answers:
-    """Of every request: when it was due (s), latency from then (s), HTTP status (0: none), token, number answered."""
+    """Of every request: when it was due (s), latency from then (s), HTTP status (0: none), token, number answered.
+
+    `sent`: how long after it was due it went to a connection (s; NaN: never). `lag`: how long after it was due the
+    load generator came to it (s), whether or not a connection was free then.
+    """
 
     due: Any
     latency: Any
     status: Any
     token: Any
     number: Any
+    sent: Any
+    lag: Any
 
     def achieved_qps(self, seconds: float) -> float:
         """Requests answered with 200 by `seconds` after the start, per second."""
         return float(((self.status == 200) & (self.due + self.latency <= seconds)).sum() / seconds)
 
-    def rejected_pct(self) -> float:
-        """Requests that the server refused (429, 503), in percent."""
+    def sent_qps(self, seconds: float) -> float:
+        """Requests that were put on the wire by `seconds` after the start, per second."""
+        return float((self.due + self.sent <= seconds).sum() / seconds)
+
+    def shares(self) -> dict[str, float]:
+        """What became of the requests that were due, in percent of them; the four make 100 (see `SHARES`)."""
         import numpy as np
 
-        return self._pct(np.isin(self.status, REFUSED))
+        good, refused, sent = self.status == 200, np.isin(self.status, REFUSED), ~np.isnan(self.sent)
+        kinds = (good, refused, sent & ~good & ~refused, ~sent)
+        return {name: 100 * float(which.mean()) for name, which in zip(SHARES, kinds, strict=True)}
 
-    def error_pct(self) -> float:
-        """Requests with neither a good answer nor a refusal, in percent: given up, cut off, failed."""
+    def lag_p99_ms(self) -> float:
+        """99th percentile of the load generator's own delay, in ms: the part of a latency that is not the server's."""
         import numpy as np
 
-        return self._pct(~np.isin(self.status, (200, *REFUSED)))
-
-    def _pct(self, which: Any) -> float:
-        return float(100 * which.mean()) if len(which) else 0.0
+        return float(np.percentile(self.lag, 99) * 1e3)
 
     def wrong(self, expected: Any, tolerance: float) -> int:
         """Good answers whose number is not the one of their own token (`expected`, by token)."""
@@ -99,12 +116,15 @@ class Answers:
 @contextmanager
 def load(
     target: Target, phases: Sequence[tuple[float, float]], out: Path, seed: int, *,
-    connections: int = 256, timeout_s: float = 2.0,
+    connections: int = 256, timeout_s: float = 2.0, patience_s: float = 0.1,
 ) -> Iterator[None]:  # fmt: skip
-    """Offer each `(seconds, qps)` in turn while the block lasts and until all is answered or given up."""
+    """Offer each `(seconds, qps)` in turn while the block lasts and until all is answered or given up.
+
+    A request that finds none of the connections free for `patience_s` is not sent.
+    """
     job = {
         **vars(target), "host": LOOPBACK, "phases": phases, "connections": connections, "timeout_s": timeout_s,
-        "seed": seed, "out": str(out),
+        "patience_s": patience_s, "seed": seed, "out": str(out),
     }  # fmt: skip
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-P", client.__file__],
@@ -118,6 +138,8 @@ def load(
         process.stdout.readline()  # the first request is due
         yield
         process.wait(10 * sum(seconds for seconds, _ in phases) + 30)
+    except subprocess.TimeoutExpired as late:
+        raise UserError(f"the load generator did not end within {late.timeout:g} s") from late
     finally:
         process.kill()
         process.wait()

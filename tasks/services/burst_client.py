@@ -1,10 +1,13 @@
 """The process that offers thousands of HTTP requests a second; `burst` starts it. It needs uvloop, httptools and numpy.
 
-Open loop: a request is due at its time, waits for a free connection if need be, and its latency counts from when it
-was due. One that is not answered within `timeout_s` of that is given up. aiohttp's client carries a few hundred
-requests a second on a busy core; here a request is one write, and a response one pass of Node's parser.
-Standard input: `{host, port, path, body, phases, connections, tokens, pattern, timeout_s, seed, out}`; it writes an
-array of five rows to `out`: due (s), latency (s), HTTP status (0: none), token, the number in the answer.
+Open loop: a request is due at its time, and its latency counts from then. One that finds no free connection within
+`patience_s` is never sent: if it queued here for longer, its time would run out in this process and not in the server,
+which would then work for clients that are gone. One that was sent is given up `timeout_s` after it was due.
+aiohttp's client carries a few hundred requests a second on a busy core; here a request is one write, and a response
+one pass of Node's parser.
+Standard input: `{host, port, path, body, phases, connections, tokens, pattern, timeout_s, patience_s, seed, out}`; it
+writes an array of seven rows to `out`: due (s), latency (s), HTTP status (0: none), token, the number in the answer,
+when it was sent (s after it was due; NaN: never), when this process came to it (s after it was due).
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ import math
 import re
 import sys
 from collections import deque
-from typing import Any
+from typing import Any, get_args
 
 TICK_S = 0.001
+EXPIRE_S = 0.02  # between looks for requests to give up: a look at every connection costs as much as some requests
 UNANSWERED = 0
+Row = tuple[float, float, int, int, float, float, float]
 
 
 class Load:
@@ -26,11 +31,13 @@ class Load:
 
     def __init__(self, job: dict[str, Any], due: Any, tokens: Any) -> None:
         self.job, self.due, self.tokens, self.next = job, due.tolist(), tokens.tolist(), 0
-        self.rows: list[tuple[float, float, int, int, float]] = []
+        self.rows: list[Row] = []
+        self.sent = [math.nan] * len(self.due)
+        self.lag = [math.nan] * len(self.due)
         self.idle: list[Connection] = []
         self.waiting: deque[int] = deque()
         self.pattern = re.compile(job["pattern"].encode())
-        self.timeout_s = float(job["timeout_s"])
+        self.timeout_s, self.patience_s = float(job["timeout_s"]), float(job["patience_s"])
         self.loop = asyncio.get_running_loop()
         self.began = 0.0
         self.over = asyncio.Event()
@@ -41,21 +48,25 @@ class Load:
     def settle(self, number: int, status: int, body: bytes) -> None:
         """A request has come to its end."""
         found = self.pattern.search(body) if status == 200 else None
-        given = float(found.group(1)) if found else math.nan
-        self.rows.append((self.due[number], self.now() - self.due[number], status, self.tokens[number], given))
+        given, due = float(found.group(1)) if found else math.nan, self.due[number]
+        latency, token = self.now() - due, self.tokens[number]
+        self.rows.append((due, latency, status, token, given, self.sent[number], self.lag[number]))
         if len(self.rows) == len(self.due):
             self.over.set()
 
     def send(self) -> None:
-        """What is due goes to idle connections; what has waited too long is given up."""
+        """What is due goes to idle connections; what has waited for one too long is never sent."""
         now = self.now()
         while self.next < len(self.due) and self.due[self.next] <= now:
             self.waiting.append(self.next)
+            self.lag[self.next] = now - self.due[self.next]
             self.next += 1
-        while self.waiting and self.due[self.waiting[0]] + self.timeout_s < now:
-            self.settle(self.waiting.popleft(), UNANSWERED, b"")
         while self.waiting and self.idle:
-            self.idle.pop().ask(self.waiting.popleft())
+            number = self.waiting.popleft()
+            self.sent[number] = now - self.due[number]
+            self.idle.pop().ask(number)
+        while self.waiting and self.due[self.waiting[0]] + self.patience_s < now:
+            self.settle(self.waiting.popleft(), UNANSWERED, b"")
 
     def request(self, number: int) -> bytes:
         filled = self.job["body"].replace("{number}", str(number)).replace("{token}", str(self.tokens[number]))
@@ -68,10 +79,13 @@ class Load:
             await one.connect()
         self.began = self.loop.time()
         print("started", flush=True)
+        looked = 0.0
         while not self.over.is_set():
             self.send()
-            for one in open_ones:
-                one.expire(self.now())
+            if (now := self.now()) >= looked + EXPIRE_S:
+                looked = now
+                for one in open_ones:
+                    one.expire(now)
             await asyncio.sleep(TICK_S)
 
 
@@ -148,13 +162,13 @@ def main() -> None:
     moments = np.concatenate(due)
     tokens = draw.integers(0, job["tokens"], len(moments))
 
-    async def offer() -> list[tuple[float, float, int, int, float]]:
+    async def offer() -> list[Row]:
         load = Load(job, moments, tokens)
         await load.run(job["connections"])
         return load.rows
 
     rows = uvloop.run(offer())
-    np.save(job["out"], np.array(sorted(rows)).T.reshape(5, -1), allow_pickle=False)
+    np.save(job["out"], np.array(sorted(rows)).T.reshape(len(get_args(Row)), -1), allow_pickle=False)
 
 
 if __name__ == "__main__":

@@ -17,17 +17,25 @@ from tasks.services import burst
 SCRIPT = ROOT / "plans" / "week12" / "day83" / "high_concurrency_demo.py"
 
 
-def answers(status: list[int], number: list[float]) -> burst.Answers:
+def answers(status: list[int], number: list[float], unsent: int = 0) -> burst.Answers:
+    """So many requests, the last `unsent` of which found no connection."""
     count = len(status)
+    sent = np.where(np.arange(count) < count - unsent, 0.01, np.nan)
     return burst.Answers(
-        np.arange(count) / 10, np.full(count, 0.25), np.array(status), np.arange(count), np.array(number)
-    )
+        np.arange(count) / 10, np.full(count, 0.25), np.array(status), np.arange(count), np.array(number), sent,
+        np.full(count, 0.001),
+    )  # fmt: skip
 
 
-def test_refusals_errors_and_wrong_answers_are_told_apart() -> None:
+def test_every_request_that_was_due_is_answered_refused_lost_or_was_never_sent() -> None:
+    seen = answers([200, 429, 503, 0, 500, 0, 0, 0], [0.0] + [np.nan] * 7, unsent=3)
+    assert list(seen.shares().values()) == [12.5, 25, 25, 37.5]
+    assert list(seen.shares()) == ["answered_pct", "rejected_pct", "error_rate_pct", "unsent_pct"]
+    assert seen.sent_qps(0.2) == 10  # due at 0, 0.1 and 0.2, sent 10 ms later
+
+
+def test_wrong_answers_are_found() -> None:
     seen = answers([200, 200, 429, 503, 0, 500, 200, 200], [0, 2, np.nan, np.nan, np.nan, np.nan, 6, np.nan])
-    assert seen.rejected_pct() == 25
-    assert seen.error_pct() == 25
     assert seen.wrong(range(8), 1e-6) == 2  # token 1 was answered 2, token 7 nothing readable
     assert seen.latency_ms().n == 4
     assert seen.achieved_qps(0.5) == 4  # due at 0 and 0.1, answered by 0.5 s
@@ -91,6 +99,22 @@ def test_an_offered_rate_is_carried_and_every_answer_checked(run_kind: Callable[
     assert (out / "latency-cdf.svg").read_text(encoding="utf-8").count("<svg") == 1
     curve = (out / "latency-cdf-150-qps.csv").read_text(encoding="utf-8").splitlines()
     assert float(curve[-1].split(",")[0]) == 100
+
+
+@pytest.mark.slow
+def test_what_the_generator_cannot_send_is_not_blamed_on_the_server(run_kind: Callable[..., Any]) -> None:
+    """Two connections to a server that takes its time: it answers whatever reaches it, and most never does."""
+    batch = "batch = await self.gather()\n"
+    slow = SCRIPT.read_text(encoding="utf-8").replace(batch, batch + " " * 12 + "await asyncio.sleep(0.2)\n")
+    params = {"seconds": 2.0, "connections": 2}
+    rows, _ = run_kind("dispatch_load", params, [{"qps": 200}], {SCRIPT.name: slow})
+    found = rows[0]["metrics"]
+    shares = [found[name] for name in burst.SHARES]
+    assert sum(shares) == pytest.approx(100)
+    assert found["unsent_pct"] > 80
+    assert found["error_rate_pct"] == 0
+    assert found["achieved_qps"] <= found["sent_qps"] < 30 < found["offered_qps"]
+    assert found["latency_p99_ms"] < 1500  # nobody queues in the generator until the time-out
 
 
 @pytest.mark.slow
