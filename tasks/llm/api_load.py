@@ -20,7 +20,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import agreement, serving, sweep
-from tasks.services.llm import bench, figures
+from tasks.services.llm import endpoint, figures
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.timing import spread
 
@@ -81,7 +81,7 @@ def run(params: Params, ctx: api.Context) -> None:
         try:
             report = attack(point, count, f"{server.address}/v1/completions", body, ctx.scratch)
         except api.UserError as error:
-            raise bench.failure(server, error.what) from error
+            raise endpoint.explained(server, error) from error
         record(ctx, point, params, report, figures.metrics(server).since(before))
 
     sweep.each(ctx, ctx.points, lambda: serving.checked(params, folder, ctx), measure)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from tasks.api import Context
-from tasks.services.llm.bench import DeadServerError
+from tasks.services.llm.diagnosis import DeadServerError
 from tasks.services.llm.endpoint import Endpoint
 
 Point = TypeVar("Point")
@@ -33,5 +33,6 @@ def each(
                 try:
                     measure(server, point)
                 except DeadServerError as error:
-                    ctx.blocked(point, error.what, REMEDY)
+                    ctx.say(error.what)
+                    ctx.blocked(point, error.brief, REMEDY)
                     break

@@ -16,7 +16,17 @@ from tasks.catalog import KINDS
 from tasks.containers import compose
 from tasks.llm import crowd, frameworks, room, serve, start_template, trtllm_build
 from tasks.services import process
-from tasks.services.llm import endpoint, engines, figures, gguf_file, lmdeploy, tensorrt_build, tensorrt_llm, vllm
+from tasks.services.llm import (
+    diagnosis,
+    endpoint,
+    engines,
+    figures,
+    gguf_file,
+    lmdeploy,
+    tensorrt_build,
+    tensorrt_llm,
+    vllm,
+)
 from tasks.services.llm.jobs import LENGTH, STOP, Job, Setup, StaticBatches
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +36,10 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
 """
 BAD_DTYPE = "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0.\n"
 TAKEN = "OSError: [Errno 98] Address already in use\n"
+USUAL = """(APIServer pid=1) INFO 11-23 [utils.py:233] non-default args: {'max_model_len': 512, 'dtype': 'bfloat16'}
+(EngineCore pid=2) INFO 11-23 [core.py:105] Initializing engine with config: tokenizer='/m', dtype=torch.bfloat16
+(EngineCore pid=2) WARNING 11-23 [cpu.py:7] Cannot use fp8 kernels
+"""
 NO_WORDS = "OSError: Can't load tokenizer for '/models/mine'.\n"
 
 
@@ -73,11 +87,43 @@ def test_a_server_that_dies_while_loading_says_its_last_words_and_the_cause(
 def test_the_root_cause_is_told_not_what_follows_from_it(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(OUT_OF_MEMORY, encoding="utf-8")
-    assert "it says: ValueError: No available memory" in endpoint.diagnosed("vllm", "it exited", log).what
+    assert diagnosis.find(log, "it exited").said.startswith("ValueError: No available memory")
 
 
-def test_a_killed_server_had_too_little_memory(tmp_path: Path) -> None:
-    assert "likely cause: memory" in endpoint.diagnosed("vllm", "vllm exited with -9 while", tmp_path / "none").what
+def test_what_every_start_logs_is_no_cause(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(USUAL, encoding="utf-8")
+    assert diagnosis.find(log, "it was not ready within 600 s") == diagnosis.Finding()
+
+
+def test_an_earlier_servers_end_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(OUT_OF_MEMORY, encoding="utf-8")
+    program = f"import sys; sys.stderr.write({BAD_DTYPE!r}); sys.exit(1)"
+    started = endpoint.serve("vllm", [sys.executable, "-c", program], process.free_port(), "model", log=log)
+    with pytest.raises(diagnosis.NotStartedError) as caught, started:
+        pass
+    assert caught.value.cause == "dtype"
+
+
+@pytest.mark.parametrize("status", [-9, 137])
+def test_a_killed_server_had_too_little_memory(status: int, tmp_path: Path) -> None:
+    assert diagnosis.find(tmp_path / "none", f"vllm exited with {status} while starting").cause == "memory"
+
+
+def test_a_port_that_was_taken_in_the_meantime_costs_a_second_attempt(tmp_path: Path) -> None:
+    tried: list[int] = []
+
+    def argv(port: int) -> list[str]:
+        tried.append(port)
+        return [sys.executable, "-c", f"import sys; sys.stderr.write({TAKEN!r}); sys.exit(1)"]
+
+    with (
+        pytest.raises(UserError, match="likely cause: port"),
+        endpoint.on_free_port("s", argv, "m", log=tmp_path / "log"),
+    ):
+        pass
+    assert len(tried) == 2
 
 
 def test_a_model_without_a_tokenizer_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,8 @@ import pytest
 from tasks import api
 from tasks.llm import api_load, ceiling, curve, sweep
 from tasks.llm.ceiling import Probe
-from tasks.services.llm import bench
+from tasks.services.llm import bench, client
+from tasks.services.llm.diagnosis import DeadServerError
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.process import LOOPBACK
 
@@ -68,7 +70,8 @@ def context(out: Path, points: Sequence[Any]) -> api.Context:
 
 def test_a_server_that_dies_costs_its_point_alone(tmp_path: Path) -> None:
     points = [ceiling.Point(kv_requests=number) for number in (1, 2, 3)]
-    ctx, started = context(tmp_path, points), []
+    ctx = context(tmp_path, points)
+    started: list[int] = []
 
     @contextmanager
     def start() -> Iterator[Endpoint]:
@@ -77,7 +80,7 @@ def test_a_server_that_dies_costs_its_point_alone(tmp_path: Path) -> None:
 
     def measure(server: Endpoint, point: ceiling.Point) -> None:
         if point.kv_requests == 2:
-            raise bench.DeadServerError("the server ended during the load: out of memory")
+            raise DeadServerError("the server ended during the load: out of memory")
         ctx.record(point, {"server": float(started[-1])})
 
     sweep.each(ctx, points, start, measure)
@@ -114,11 +117,17 @@ def test_a_coarse_search_stops_early_with_a_gap() -> None:
 
 @contextmanager
 def answering(status: int) -> Iterator[str]:
-    """A server that answers every POST with a status."""
+    """A server that is healthy and answers every POST with a status."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(200)
+
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer(status)
+
+        def answer(self, status: int) -> None:
             self.send_response(status)
             self.send_header("Content-Length", "2")
             self.end_headers()
@@ -135,6 +144,25 @@ def answering(status: int) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_a_request_to_a_server_that_died_says_so_and_a_refusal_stays_one(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n", encoding="utf-8")
+    with answering(400) as url:
+        alive = Endpoint(url.removesuffix("/v1/completions"), "tiny", log, os.getpid())
+        with pytest.raises(api.UserError, match="answered 400") as refused:
+            client.complete(alive, "a", 1)
+    assert not isinstance(refused.value, DeadServerError)
+    with socket.socket() as free:
+        free.bind((LOOPBACK, 0))  # bound and not listening: nobody answers here
+        gone = Endpoint(f"http://{LOOPBACK}:{free.getsockname()[1]}", "tiny", log, 0)
+        for ask in (client.complete, client.stream):
+            with pytest.raises(DeadServerError) as died:
+                ask(gone, "a", 1)
+            assert died.value.brief.startswith("the server ended during the load")
+            assert died.value.brief.endswith("likely cause: memory")
+            assert "Tried to allocate 2 GiB" in died.value.what
 
 
 @pytest.mark.parametrize("tool", ["ab", "hey"])

@@ -10,20 +10,16 @@ import argparse
 import contextlib
 import math
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from tasks.api import Spread, UserError
+from tasks.services.llm import endpoint
 from tasks.services.llm.endpoint import Endpoint
-from tasks.services.process import tail
 from tasks.services.timing import spread
 
-LEAVING_S = 15.0
 SLO_NAMES = {"ttft_ms": "ttft", "tpot_ms": "tpot", "e2e_ms": "e2el"}
 
 
@@ -98,18 +94,14 @@ METRICS = {
 }  # fmt: skip
 
 
-class DeadServerError(UserError):
-    """The server's process ended during a load."""
-
-
-def serve(endpoint: Endpoint, tokenizer: Path, *, log: Path | None = None, **load: Any) -> Result:
+def serve(server: Endpoint, tokenizer: Path, *, log: Path | None = None, **load: Any) -> Result:
     """Put one load (the fields of `Load`) on the server and wait for its end.
 
     `tokenizer` is the model's folder. Raises DeadServerError when the server's process has ended, UserError when no
     request at all was answered.
     """
     wish = Load(**load)
-    arguments = parsed(argv(wish, endpoint, tokenizer))
+    arguments = parsed(argv(wish, server, tokenizer))
     from vllm.benchmarks import serve as benchmark
 
     with contextlib.ExitStack() as stack:
@@ -118,39 +110,22 @@ def serve(endpoint: Endpoint, tokenizer: Path, *, log: Path | None = None, **loa
         stack.enter_context(contextlib.redirect_stderr(sink))
         try:
             found = benchmark.main(arguments)
-        except (ValueError, OSError) as error:
-            raise failure(endpoint, str(error)) from error
+        except (ValueError, RuntimeError, OSError) as error:
+            raise endpoint.explained(server, refused(str(error))) from error
     result = read(found)
     if not result.completed:
-        raise failure(endpoint, next(iter(result.errors), "no request was answered"))
-    if result.failed and dead(endpoint):
-        raise failure(endpoint, result.errors[0])
+        raise endpoint.explained(server, refused(next(iter(result.errors), "")))
+    if result.failed and endpoint.dead(server):
+        raise endpoint.explained(server, refused(result.errors[0]))
     return result
 
 
-def failure(endpoint: Endpoint, said: str) -> UserError:
-    """What to raise: a server that died is told apart from one that refuses."""
-    last = said.strip().splitlines()[-1] if said.strip() else "no answer"
-    if dead(endpoint):
-        return DeadServerError(f"the server ended during the load ({last}); its log ends:\n{tail(endpoint.log)}")
+def refused(said: str) -> UserError:
+    last = said.strip().splitlines()[-1] if said.strip() else "no reason was given"
     return UserError(f"no request was answered: {last}", where="vllm bench serve")
 
 
-def dead(endpoint: Endpoint) -> bool:
-    """Whether the server has ended or is ending: vLLM answers 503 once its engine is gone, then leaves."""
-    deadline = time.monotonic() + LEAVING_S
-    while time.monotonic() < deadline and Path(f"/proc/{endpoint.pid}").exists():
-        try:
-            with urlopen(f"{endpoint.address}/health", timeout=5) as answer:
-                return bool(answer.status != 200)
-        except HTTPError:
-            return True
-        except OSError:
-            time.sleep(0.1)  # it no longer listens
-    return True
-
-
-def argv(load: Load, endpoint: Endpoint, tokenizer: Path) -> list[str]:
+def argv(load: Load, server: Endpoint, tokenizer: Path) -> list[str]:
     """The arguments of `vllm bench serve` for a load."""
     if unknown := set(load.slo) - set(SLO_NAMES):
         raise UserError(f"unknown SLO bound {', '.join(sorted(unknown))} (known: {', '.join(SLO_NAMES)})")
@@ -161,8 +136,8 @@ def argv(load: Load, endpoint: Endpoint, tokenizer: Path) -> list[str]:
         data += ["--custom-output-len", "-1", "--disable-shuffle"]
     slo = [f"{SLO_NAMES[name]}:{bound:g}" for name, bound in load.slo.items()]
     return [
-        "--backend", "openai", "--base-url", endpoint.address, "--endpoint", "/v1/completions",
-        "--model", endpoint.model, "--tokenizer", str(tokenizer), *data, "--num-prompts", str(load.requests),
+        "--backend", "openai", "--base-url", server.address, "--endpoint", "/v1/completions",
+        "--model", server.model, "--tokenizer", str(tokenizer), *data, "--num-prompts", str(load.requests),
         "--seed", str(load.seed), "--temperature", "0", "--ignore-eos", "--disable-tqdm", "--save-detailed",
         "--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,95,99",
         "--ready-check-timeout-sec", "0",

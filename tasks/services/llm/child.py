@@ -10,17 +10,14 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.api import UserError
-from tasks.services import process
 from tasks.services.llm import endpoint
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.llm.jobs import Setup
 
 ROOT = Path(__file__).resolve().parents[3]
-ATTEMPTS = 2  # a free port can be taken by another process before the server binds it
 
 
 @contextmanager
@@ -30,21 +27,12 @@ def serve(
     """Serve `model` with an engine of this package until the block ends; its log goes to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{engine.replace(':', '-')}.log"
-    name = setup.name or model.name
-    with ExitStack() as stack:
-        for left in reversed(range(ATTEMPTS)):
-            port = process.free_port()
-            started = endpoint.serve(
-                engine, argv(engine, model, port, setup), port, name, log=log, cwd=ROOT, timeout_s=timeout_s,
-                env={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"},
-            )  # fmt: skip
-            try:
-                server = stack.enter_context(started)
-                break
-            except UserError as error:
-                if not left or "likely cause: port" not in error.what:
-                    raise
-        say(f"{engine} serves {name} on {server.address}")
+    with endpoint.on_free_port(
+        engine, lambda port: argv(engine, model, port, setup), setup.name or model.name, log=log, cwd=ROOT,
+        env={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"},
+        timeout_s=timeout_s,
+    ) as server:  # fmt: skip
+        say(f"{engine} serves {server.model} on {server.address}")
         yield server
 
 

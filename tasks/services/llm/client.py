@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.api import UserError
-from tasks.services.llm.endpoint import Endpoint, post
+from tasks.services.llm.endpoint import Endpoint, explained, post
 from tasks.services.llm.figures import Samples, metrics
 
 __all__ = ["Answer", "Samples", "chat", "complete", "concurrently", "metrics", "span_s", "stream"]
@@ -52,8 +52,7 @@ def complete(
     endpoint: Endpoint, prompt: Prompt, max_tokens: int, temperature: float = 0, model: str = "", **more: Any
 ) -> Answer:
     """One completion; `model` names an adapter, `more` goes into the request (`ignore_eos`, `return_token_ids`)."""
-    body = asked(endpoint, prompt, max_tokens, temperature, model, more)
-    return answered(f"{endpoint.address}/v1/completions", body)
+    return answered(endpoint, "completions", asked(endpoint, prompt, max_tokens, temperature, model, more))
 
 
 def chat(
@@ -62,15 +61,14 @@ def chat(
 ) -> Answer:  # fmt: skip
     """One turn of a conversation, templated by the server."""
     body = {"model": model or endpoint.model, "messages": list(messages), "max_tokens": max_tokens}
-    return answered(f"{endpoint.address}/v1/chat/completions", {**body, "temperature": temperature, **more})
+    return answered(endpoint, "chat/completions", {**body, "temperature": temperature, **more})
 
 
 def stream(
     endpoint: Endpoint, prompt: Prompt, max_tokens: int, temperature: float = 0, model: str = "", **more: Any
 ) -> Answer:
     """One completion, streamed, with the arrival time of each piece."""
-    body = asked(endpoint, prompt, max_tokens, temperature, model, more)
-    return asyncio.run(_all(endpoint, [body], 1))[0]
+    return concurrently(endpoint, [prompt], 1, max_tokens, temperature, model, **more)[0]
 
 
 def concurrently(
@@ -79,15 +77,14 @@ def concurrently(
 ) -> list[Answer]:  # fmt: skip
     """Every prompt, `concurrency` of them at a time, streamed; answers in the prompts' order.
 
-    Raises UserError when the server refuses one. Divide by the span from the first `sent` to the last end for a rate.
+    Raises UserError when the server refuses one, DeadServerError when it has ended. For a rate divide by `span_s`.
     """
     bodies = [asked(endpoint, prompt, max_tokens, temperature, model, more) for prompt in prompts]
     answers = asyncio.run(_all(endpoint, bodies, concurrency))
     failed = [answer.error for answer in answers if answer.error]
     if failed:
-        raise UserError(
-            f"{len(failed)} of {len(answers)} requests failed; the first: {failed[0]}", where=endpoint.model
-        )
+        said = f"{len(failed)} of {len(answers)} requests failed; the first: {failed[0]}"
+        raise explained(endpoint, UserError(said, where=endpoint.model))
     return answers
 
 
@@ -104,9 +101,12 @@ def asked(
     return {"model": name, "prompt": given, "max_tokens": max_tokens, "temperature": temperature, **more}
 
 
-def answered(url: str, body: Mapping[str, Any]) -> Answer:
+def answered(endpoint: Endpoint, path: str, body: Mapping[str, Any]) -> Answer:
     sent = time.perf_counter()
-    found = post(url, body, TIMEOUT_S)
+    try:
+        found = post(f"{endpoint.address}/v1/{path}", body, TIMEOUT_S)
+    except (UserError, OSError) as error:
+        raise explained(endpoint, error) from error
     seconds, choice = time.perf_counter() - sent, found["choices"][0]
     text = choice["text"] if "text" in choice else choice["message"]["content"] or ""
     ids, usage = tuple(choice.get("token_ids") or ()), found.get("usage") or {}
@@ -125,7 +125,7 @@ async def _all(endpoint: Endpoint, bodies: Sequence[Mapping[str, Any]], concurre
             async with room:
                 try:
                     return await _streamed(session, url, body)
-                except (aiohttp.ClientError, TimeoutError) as error:
+                except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # ValueError: a line that is not JSON
                     return Answer("", "error", {}, error=f"{type(error).__name__}: {error}")
 
         return list(await asyncio.gather(*map(one, bodies)))

@@ -1,10 +1,10 @@
-"""A language-model server that answers: where it is, what it serves, and why one did not come up."""
+"""A language-model server that answers: where it is, what it serves, and whether it is still there."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,31 +14,13 @@ from urllib.request import Request, urlopen
 
 from tasks.api import UserError
 from tasks.services import process
+from tasks.services.llm import diagnosis
+from tasks.services.llm.diagnosis import DeadServerError, NotStartedError
 
 WARM_UP_S = 120.0  # the first sampled answer of a vLLM on a busy CPU took half a minute
-CAUSES = (  # what a log says, what it means, what helps; the first match wins
-    (r"address already in use|\[Errno 98\]", "port", "another process took the port: run it again"),
-    (
-        r"out ?of ?memory|cannot allocate memory|bad_alloc|no available memory|kv cache is needed|free memory on device"
-        r"|insufficient (?:available )?memory|larger than the available",
-        "memory",
-        "shorten max_model_len, give the KV cache more room, or take a smaller or quantized model",
-    ),
-    (
-        r"max_model_len|maximum number of tokens|max_position_embeddings",
-        "length",
-        "take a max_model_len that the model's positions and the KV cache allow",
-    ),
-    (r"tokenizer", "tokenizer", "give the model's folder its tokenizer.json and tokenizer_config.json"),
-    (
-        r"\bdtype|bfloat16|float16|\bbf16|\bfp8|not supported for quantization|quantization method",
-        "dtype",
-        "take a precision that this device has: bfloat16 or float32",
-    ),
-)
-KILLED = re.compile(r"exited with -9 ")
-ROOT_CAUSE = re.compile(r"^.*?\b((?:\w+\.)*\w*(?:Error|Exception|error): .*)$", re.MULTILINE)
-AFTERMATH = ("Engine core initialization failed", "WorkerProc initialization failed", "EngineCore failed to start")
+LEAVING_S = 15.0
+ATTEMPTS = 2  # a free port can be taken by another process before the server binds it
+ENDED = "the server ended during the load"
 
 
 @dataclass(frozen=True)
@@ -55,15 +37,31 @@ class Endpoint:
 
 
 @contextmanager
+def on_free_port(name: str, argv: Callable[[int], Sequence[str]], model: str, **how: Any) -> Iterator[Endpoint]:
+    """`serve` on a port of its own choice; once more on another one when that was taken in the meantime."""
+    with ExitStack() as stack:
+        for left in reversed(range(ATTEMPTS)):
+            port = process.free_port()
+            try:
+                server = stack.enter_context(serve(name, argv(port), port, model, **how))
+                break
+            except NotStartedError as error:
+                if not left or error.cause != "port":
+                    raise
+        yield server
+
+
+@contextmanager
 def serve(
     name: str, argv: Sequence[str], port: int, model: str, *, log: Path,
     env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout_s: float = 180, stop_s: float = 15,
 ) -> Iterator[Endpoint]:  # fmt: skip
     """Start a server, wait until it has really completed a prompt, stop it with the block.
 
-    Raises UserError with the last lines of its log and the likely cause when it does not come up.
+    Raises NotStartedError with the last lines of its log and the likely cause when it does not come up.
     """
     address = f"http://{process.LOOPBACK}:{port}"
+    since = log.stat().st_size if log.exists() else 0  # what an earlier server wrote there is not this one's
     started = process.serve(
         argv, log=log, ready=lambda: healthy(address), env=env, cwd=cwd, timeout_s=timeout_s, stop_s=stop_s
     )
@@ -72,7 +70,11 @@ def serve(
             server = stack.enter_context(started)
             warm_up(address, model)
         except (UserError, OSError) as error:
-            raise diagnosed(name, str(error), log) from error
+            found = diagnosis.find(log, str(error), since)
+            raise NotStartedError(
+                found.told(str(error)), where=name, remedy=found.remedy, cause=found.cause,
+                brief=found.brief(f"{name} did not start"),
+            ) from error  # fmt: skip
         yield Endpoint(address, model, log, server.pid)
 
 
@@ -99,16 +101,39 @@ def post(url: str, body: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
             return found
     except HTTPError as error:
         raise UserError(f"{url} answered {error.code}: {error.read().decode(errors='replace')[:600]}") from error
+    except ValueError as error:
+        raise UserError(f"{url} answered something that is not JSON: {error}") from error
 
 
-def diagnosed(name: str, what: str, log: Path) -> UserError:
-    """The failure to start with its likely cause: memory, port, length, tokenizer or dtype."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    text = "\n".join(line for line in lines if "WARNING" not in line)  # a hint that comes at every start is no cause
-    roots = [line for line in ROOT_CAUSE.findall(text) if not any(words in line for words in AFTERMATH)]
-    said = roots[-1] if roots else ""
-    known = (found for found in CAUSES if re.search(found[0], said or text, re.IGNORECASE))
-    killed = ("", "memory", "it was killed: take a smaller model, a smaller cache or a larger machine")
-    _, cause, remedy = killed if KILLED.search(what) else next(known, ("", "", ""))
-    more = [f"it says: {said}" if said else "", f"likely cause: {cause}" if cause else ""]
-    return UserError("\n".join([what, *filter(None, more)]), where=name, remedy=remedy)
+def explained(server: Endpoint, error: Exception) -> UserError:
+    """What to raise for a request that went wrong: a server that died is told apart from one that refuses."""
+    said = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    if dead(server):
+        what = f"{ENDED} ({said})"
+        found = diagnosis.find(server.log, what)
+        return DeadServerError(
+            found.told(f"{what}; its log ends:\n{process.tail(server.log)}"), where=server.model,
+            remedy=found.remedy, cause=found.cause, brief=found.brief(what),
+        )  # fmt: skip
+    return error if isinstance(error, UserError) else UserError(f"it does not answer: {said}", where=server.model)
+
+
+def dead(server: Endpoint) -> bool:
+    """Whether the server has ended, is ending (vLLM answers 503 once its engine is gone) or no longer listens."""
+    deadline = time.monotonic() + LEAVING_S
+    while time.monotonic() < deadline and running(server.pid):
+        try:
+            return not healthy(server.address)
+        except HTTPError:
+            return True
+        except OSError:
+            time.sleep(0.1)  # it no longer listens
+    return True
+
+
+def running(pid: int) -> bool:
+    """Whether the process runs: one that has ended stays listed, as a zombie, until it is waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

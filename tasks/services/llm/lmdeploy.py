@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tasks.services import process
@@ -17,12 +18,11 @@ from tasks.services.llm.jobs import Setup
 def serve(model: Path, setup: Setup, folder: Path, say: Callable[[str], None] = print) -> Iterator[Endpoint]:
     """Serve until the block ends, with the TurboMind engine where it knows the model and PyTorch's where not."""
     folder.mkdir(parents=True, exist_ok=True)
-    name, port = setup.name or model.name, process.free_port()
-    with endpoint.serve(
-        "lmdeploy serve", argv(model, setup, port), port, name, log=folder / "lmdeploy.log", cwd=folder,
-        env={"HF_HUB_OFFLINE": "1"}, timeout_s=600,
+    with endpoint.on_free_port(
+        "lmdeploy serve", partial(argv, model, setup), setup.name or model.name, log=folder / "lmdeploy.log",
+        cwd=folder, env={"HF_HUB_OFFLINE": "1"}, timeout_s=600,
     ) as server:  # fmt: skip
-        say(f"LMDeploy serves {name} on {server.address}")
+        say(f"LMDeploy serves {server.model} on {server.address}")
         yield server
 
 

@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from tasks.api import UserError
 from tasks.services import process
 from tasks.services.llm import endpoint
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.llm.jobs import Setup
 
 MODULE = "tensorrt_llm"
-ATTEMPTS = 2
 
 
 @contextmanager
 def serve(model: Path, setup: Setup, folder: Path, say: Callable[[str], None] = print) -> Iterator[Endpoint]:
     """Serve a Hugging Face folder or a built engine until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = setup.name or model.name
-    with ExitStack() as stack:
-        for left in reversed(range(ATTEMPTS)):
-            port = process.free_port()
-            started = endpoint.serve(
-                "trtllm-serve", argv(model, setup, port), port, name, log=folder / "trtllm.log", cwd=folder,
-                env={"HF_HUB_OFFLINE": "1"}, timeout_s=600,
-            )  # fmt: skip
-            try:
-                server = stack.enter_context(started)
-                break
-            except UserError as error:
-                if not left or "likely cause: port" not in error.what:
-                    raise
-        say(f"TensorRT-LLM serves {name} on {server.address}")
+    with endpoint.on_free_port(
+        "trtllm-serve", partial(argv, model, setup), setup.name or model.name, log=folder / "trtllm.log", cwd=folder,
+        env={"HF_HUB_OFFLINE": "1"}, timeout_s=600,
+    ) as server:  # fmt: skip
+        say(f"TensorRT-LLM serves {server.model} on {server.address}")
         yield server
 
 

