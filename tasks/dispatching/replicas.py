@@ -7,25 +7,21 @@ larger than one replica's KV cache, so that it matters which replica has seen wh
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from tasks import api
-from tasks.dispatching import policies
+from tasks.dispatching import fleet, policies
+from tasks.dispatching.fleet import Ask, Done
 from tasks.llm import agreement
 from tasks.models import fit, lm, shape
 from tasks.services import timing
 from tasks.services.llm import client, vllm
-from tasks.services.llm.endpoint import Endpoint
 
 METRICS = {
     "prefix_hit_pct": "prompt tokens that were found in a replica's cache, by vLLM's own counters over all replicas",
@@ -57,128 +53,54 @@ class Point(api.Params):
     policy: policies.Name = "round_robin"
 
 
-@dataclass(frozen=True)
-class Ask:
-    document: int
-    prompt: tuple[int, ...]
-    max_tokens: int
-
-
-@dataclass(frozen=True)
-class Done:
-    replica: int
-    seconds: float
-    outstanding: int  # at its replica, itself included, when it was sent
-
-
 def needs(params: Params) -> Sequence[api.Needs]:
-    core = api.Needs(
-        backend="vLLM, a core for each replica", environment="serving", memory_gb=6, settings=("model", "engine")
-    )
+    core = api.Needs(backend="vLLM, a core for each replica", environment="serving", memory_gb=6, settings=("model",))
     return [replace(core, backend="vLLM, a GPU for each replica", gpus=params.replicas), core]
 
 
 def run(params: Params, ctx: api.Context) -> None:
     folder = lm.home(ctx.settings, ctx.seed, ctx.say)
-    with started(params, folder, ctx) as fleet:
+    options = options_for(params, folder, "GPU" in ctx.backend)
+    with fleet.started(params.replicas, folder, options, ctx.scratch, ctx.say) as servers:
+        for server in servers:
+            agreement.require(server, folder, ctx.seed)
         for number, point in enumerate(ctx.points):
-            work = workload(params, shape.read(folder).vocab, ctx.seed + number)
-            before = [client.metrics(one) for one in fleet]
+            work = workload(params, shape.read(folder).vocab, ctx.seed, turn=number)
+            before = [client.metrics(one) for one in servers]
             began = time.perf_counter()
-            done = asyncio.run(dispatched(fleet, work, policies.make(point.policy), params.concurrency))
+            done = asyncio.run(fleet.dispatched(servers, work, policies.make(point.policy), params.concurrency))
             seconds = time.perf_counter() - began
-            seen = [client.metrics(one).since(earlier) for one, earlier in zip(fleet, before, strict=True)]
+            seen = [client.metrics(one).since(earlier) for one, earlier in zip(servers, before, strict=True)]
             record(point, done, seconds, seen, ctx)
 
 
-@contextmanager
-def started(params: Params, folder: Path, ctx: api.Context) -> Iterator[list[Endpoint]]:
-    """The replicas, started side by side; each answers as its model does."""
-    gpu = "GPU" in ctx.backend
+def options_for(params: Params, folder: Path, gpu: bool) -> vllm.Options:
+    """A replica whose KV cache holds `cache_tokens`."""
     bytes_per_token = fit.kv_bytes_per_token(shape.read(folder))
-    options = vllm.Options(
+    return vllm.Options(
         max_model_len=params.max_model_len, kv_gb=params.cache_tokens * bytes_per_token / vllm.GIB, gpu=gpu,
         max_num_seqs=max(16, params.concurrency),
     )  # fmt: skip
-    cores = sorted(os.sched_getaffinity(0))
-
-    def start(number: int) -> tuple[ExitStack, Endpoint]:
-        if gpu:  # one after the other: the environment is the whole process's
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(number)
-        else:
-            os.sched_setaffinity(0, {cores[number % len(cores)]})  # of this thread, and so of its child
-        stack = ExitStack()
-        return stack, stack.enter_context(vllm.serve(folder, options, ctx.scratch / f"replica-{number}", ctx.say))
-
-    with ExitStack() as fleet, ThreadPoolExecutor(1 if gpu else params.replicas) as threads:
-        starts = [threads.submit(start, number) for number in range(params.replicas)]
-        endpoints, faults = [], []
-        for each in starts:
-            try:
-                stack, endpoint = each.result()
-            except api.UserError as fault:
-                faults.append(fault)
-                continue
-            fleet.push(stack)
-            endpoints.append(endpoint)
-        if faults:
-            raise faults[0]
-        for endpoint in endpoints:
-            agreement.require(endpoint, folder, ctx.seed)
-        yield endpoints
 
 
-def workload(params: Params, vocabulary: int, seed: int) -> list[Ask]:
-    """Every document is asked about equally often, in random order, each time with another question."""
-    draw = random.Random(seed)
+def workload(params: Params, vocabulary: int, seed: int, turn: int) -> list[Ask]:
+    """Every document is asked about equally often, in random order, each time with another question.
 
-    def words(count: int) -> tuple[int, ...]:
-        return tuple(draw.randrange(vocabulary // 8, vocabulary) for _ in range(count))
+    Order and lengths are those of every turn; the words are new, so that no cache knows them from an earlier one.
+    """
+    draw, words = random.Random(seed), random.Random(f"{seed} {turn}")
 
-    documents = [words(params.prefix_tokens) for _ in range(params.prefixes)]
+    def drawn(count: int) -> tuple[int, ...]:
+        return tuple(words.randrange(vocabulary // 8, vocabulary) for _ in range(count))
+
+    documents = [drawn(params.prefix_tokens) for _ in range(params.prefixes)]
     order = [number % params.prefixes for number in range(params.requests)]
     draw.shuffle(order)
     lengths = (params.short_tokens, params.long_tokens)
     return [
-        Ask(document, documents[document] + words(params.question_tokens), lengths[draw.random() < params.long_share])
+        Ask(document, documents[document] + drawn(params.question_tokens), lengths[draw.random() < params.long_share])
         for document in order
     ]
-
-
-async def dispatched(
-    fleet: Sequence[Endpoint], work: Sequence[Ask], choose: policies.Choose, concurrency: int
-) -> list[Done]:
-    """Every request through the dispatcher, `concurrency` at a time. UserError when one fails."""
-    import aiohttp
-
-    outstanding, room = [0] * len(fleet), asyncio.Semaphore(concurrency)
-    timeout = aiohttp.ClientTimeout(total=client.TIMEOUT_S)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-
-        async def one(ask: Ask) -> Done:
-            async with room:
-                replica = choose(str(ask.document), outstanding)
-                outstanding[replica] += 1
-                busy, sent = outstanding[replica], time.perf_counter()
-                try:
-                    await posted(session, fleet[replica], ask)
-                finally:
-                    outstanding[replica] -= 1
-                return Done(replica, time.perf_counter() - sent, busy)
-
-        return list(await asyncio.gather(*map(one, work)))
-
-
-async def posted(session: Any, server: Endpoint, ask: Ask) -> None:
-    body = {
-        "model": server.model, "prompt": list(ask.prompt), "max_tokens": ask.max_tokens, "temperature": 0,
-        "ignore_eos": True,
-    }  # fmt: skip
-    async with session.post(f"{server.address}/v1/completions", json=body) as answer:
-        said = await answer.json()
-        tokens = said.get("usage", {}).get("completion_tokens")
-        if answer.status != 200 or tokens != ask.max_tokens:
-            raise api.UserError(f"{answer.status}, {tokens} of {ask.max_tokens} tokens: {said}", where=server.address)
 
 
 def record(

@@ -71,11 +71,17 @@ def test_a_replica_that_goes_moves_only_its_own_prefixes() -> None:
 
 def test_every_document_is_asked_about_equally_often_with_questions_of_their_own() -> None:
     params = replicas.Params(prefixes=4, requests=40, prefix_tokens=32, question_tokens=4)
-    work = replicas.workload(params, vocabulary=512, seed=1)
+    work = replicas.workload(params, vocabulary=512, seed=1, turn=0)
     assert set(Counter(ask.document for ask in work).values()) == {10}
     assert len({ask.prompt for ask in work}) == 40
     assert len({ask.prompt[:32] for ask in work}) == 4
     assert all(0 < token < 512 for ask in work for token in ask.prompt)
+
+
+def test_every_policy_gets_the_same_requests_in_other_words() -> None:
+    first, second = (replicas.workload(replicas.Params(), vocabulary=512, seed=1, turn=turn) for turn in (0, 1))
+    assert [(ask.document, ask.max_tokens) for ask in first] == [(ask.document, ask.max_tokens) for ask in second]
+    assert not {ask.prompt[:16] for ask in first} & {ask.prompt[:16] for ask in second}
 
 
 @pytest.mark.slow
