@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,18 @@ from runner.errors import mistake, nearest
 from runner.keys import HERE
 from runner.plan import Plan, load
 
+ENGINE = "engine"
+TRY_ENGINE = "run task=llm_frameworks 'params.frameworks=[engine]' engine={} measures that engine"
+
 
 def work(root: Path, composed: Any, given: list[str]) -> tuple[Plan, Plan, jobs.Work]:
     """The plan that was asked for, the plan as its files have it, and the work. Raises Mistakes."""
+    plan, whole, found = _work(root, composed, given)
+    _heeds_engine(root, composed, found.jobs)
+    return plan, whole, found
+
+
+def _work(root: Path, composed: Any, given: list[str]) -> tuple[Plan, Plan, jobs.Work]:
     if not composed.get("plan") and not composed.get("task"):
         remedy = "name a plan (run plan=week03) or a task (run task=…)"
         raise mistake("nothing to run", where=HERE, remedy=remedy)
@@ -35,6 +44,15 @@ def work(root: Path, composed: Any, given: list[str]) -> tuple[Plan, Plan, jobs.
         tuple(p for p in work.proofs if p.day.id in days),
     )
     return plan, whole if raw is files else build(files, root), of_these
+
+
+def _heeds_engine(root: Path, composed: Mapping[str, Any], found: Iterable[jobs.Job]) -> None:
+    """Raises Mistakes for another engine than the default when every experiment names its own: nothing would change."""
+    chosen, heeding = composed[ENGINE], (needs for job in found for needs in job.needs if ENGINE in needs.settings)
+    if chosen == settings.defaults(root)[ENGINE] or any(heeding):
+        return
+    what = f"{chosen['id']} would be ignored: no experiment here takes its engine from the settings"
+    raise mistake(what, where=HERE, key=ENGINE, remedy=TRY_ENGINE.format(chosen["id"]))
 
 
 def only(plan: Plan, composed: Mapping[str, Any]) -> Plan:

@@ -48,11 +48,7 @@ class Point(api.Params):
 
 
 def needs(params: Params) -> Sequence[api.Needs]:
-    return [
-        api.Needs(
-            backend="vLLM", environment="serving", memory_gb=4, binaries=("setpriv",), settings=("model", "engine")
-        )
-    ]
+    return [api.Needs(backend="vLLM", environment="serving", memory_gb=4, binaries=("setpriv",), settings=("model",))]
 
 
 def run(params: Params, ctx: api.Context) -> None:

@@ -66,7 +66,7 @@ class Report:
 
 
 def needs(params: Params) -> Sequence[api.Needs]:
-    return [api.Needs(backend="vLLM", environment="serving", memory_gb=4, settings=("model", "engine"), binaries=TOOLS)]
+    return [api.Needs(backend="vLLM", environment="serving", memory_gb=4, settings=("model",), binaries=TOOLS)]
 
 
 def run(params: Params, ctx: api.Context) -> None:

@@ -28,7 +28,7 @@ class Params(api.Params):
 
 def needs() -> list[api.Needs]:
     shared: dict[str, Any] = {
-        "environment": "training", "also": ("serving",), "memory_gb": 6, "settings": ("model", "engine"),
+        "environment": "training", "also": ("serving",), "memory_gb": 6, "settings": ("model",),
     }  # fmt: skip
     return [
         api.Needs(backend="llm-compressor + vLLM (CUDA)", gpus=1, **shared),

@@ -56,7 +56,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
     asked = params.frameworks
     own = tuple(OWN_MODULES[name] for name in asked if name in OWN_MODULES)
     if own:
-        return [api.Needs(" and ".join(own), environment="serving", modules=own, gpus=1, settings=("model", "engine"))]
+        return [api.Needs(" and ".join(own), environment="serving", modules=own, gpus=1, settings=("model",))]
     tensorrt = ("tensorrt_llm",) if "tensorrt-llm" in asked else ()
     gpu, cpu = (lacking(asked, gpu) for gpu in (True, False))
     offered = [wanted(asked, gpu=True, stand_in_for=gpu, modules=tensorrt)] if tensorrt or gpu != cpu else []
@@ -74,7 +74,7 @@ def wanted(asked: Sequence[str], *, gpu: bool, stand_in_for: str, modules: tuple
     backend = titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
     return api.Needs(
         backend, stand_in_for=stand_in_for, environment="serving", gpus=int(gpu), modules=modules, memory_gb=4,
-        settings=("model", "engine"),
+        settings=("model", "engine") if "engine" in asked else ("model",),
     )  # fmt: skip
 
 

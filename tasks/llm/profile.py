@@ -62,11 +62,11 @@ class Point(api.Params):
 def needs(params: Params) -> Sequence[api.Needs]:
     nsight = api.Needs(
         backend="Nsight Systems", environment="serving", binaries=("nsys",), gpus=1, memory_gb=8,
-        settings=("model", "engine"),
+        settings=("model",),
     )  # fmt: skip
     torch = api.Needs(
         backend="vLLM torch profiler", stand_in_for="Nsight Systems", environment="serving", memory_gb=4,
-        settings=("model", "engine"),
+        settings=("model",),
     )  # fmt: skip
     return [nsight, torch]
 

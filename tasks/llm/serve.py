@@ -59,7 +59,7 @@ class Point(api.Params):
 
 
 def needs(params: Params) -> Sequence[api.Needs]:
-    one = functools.partial(api.Needs, environment="serving", memory_gb=4.0, settings=("model", "engine"))
+    one = functools.partial(api.Needs, environment="serving", memory_gb=4.0, settings=("model",))
     if params.vary == "memory":
         return [
             one("vLLM", gpus=1),

@@ -46,15 +46,15 @@ class Served(api.Params):
 
 def both(backend: str = "vLLM") -> api.Needs:
     """Real vLLM on whichever device there is."""
-    return api.Needs(backend=backend, environment="serving", memory_gb=4, settings=("model", "engine"))
+    return api.Needs(backend=backend, environment="serving", memory_gb=4, settings=("model",))
 
 
 def on_device() -> list[api.Needs]:
     """The device's memory is the subject: a GPU's, or the host's in its place."""
-    gpu = api.Needs(backend="vLLM on CUDA", environment="serving", gpus=1, memory_gb=4, settings=("model", "engine"))
+    gpu = api.Needs(backend="vLLM on CUDA", environment="serving", gpus=1, memory_gb=4, settings=("model",))
     host = api.Needs(
         backend="vLLM on host memory", stand_in_for="GPU memory", environment="serving", memory_gb=4,
-        settings=("model", "engine"),
+        settings=("model",),
     )  # fmt: skip
     return [gpu, host]
 

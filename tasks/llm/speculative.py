@@ -56,7 +56,7 @@ class Point(api.Params):
 def needs(params: Params) -> list[api.Needs]:
     return [
         api.Needs(
-            backend="vLLM", environment="serving", memory_gb=6, settings=("model", "engine"),
+            backend="vLLM", environment="serving", memory_gb=6, settings=("model",),
         )
     ]  # fmt: skip
 

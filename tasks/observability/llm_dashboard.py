@@ -50,7 +50,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
     return [
         api.Needs(
             backend="Prometheus + dashboard JSON", stand_in_for="Grafana", environment="serving", memory_gb=4,
-            settings=("model", "engine"), binaries=("prometheus", "promtool"),
+            settings=("model",), binaries=("prometheus", "promtool"),
         )
     ]  # fmt: skip
 

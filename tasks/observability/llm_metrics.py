@@ -41,7 +41,7 @@ METRICS = {
 def needs(params: Params) -> Sequence[api.Needs]:
     return [
         api.Needs(
-            backend="vLLM + Prometheus", environment="serving", memory_gb=4, settings=("model", "engine"),
+            backend="vLLM + Prometheus", environment="serving", memory_gb=4, settings=("model",),
             binaries=("prometheus", "promtool"),
         )
     ]  # fmt: skip

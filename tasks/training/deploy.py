@@ -50,9 +50,7 @@ class Local:
 
 def needs(params: Params) -> Sequence[api.Needs]:
     return [
-        api.Needs(
-            backend="peft + vLLM", environment="training", also=("serving",), memory_gb=6, settings=("model", "engine")
-        )
+        api.Needs(backend="peft + vLLM", environment="training", also=("serving",), memory_gb=6, settings=("model",))
     ]
 
 

@@ -56,7 +56,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
     return [
         api.Needs(
             backend="FastAPI over vLLM, Chromium", environment="serving", binaries=("chromium",), memory_gb=5,
-            settings=("model", "engine"),
+            settings=("model",),
         )
     ]  # fmt: skip
 
