@@ -150,7 +150,7 @@ class Project:
     def argv(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "runner", *words]
 
-    def run(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         env = {**self.env, "PYTHONPATH": str(ROOT)}
         return subprocess.run(
             self.argv(*words), cwd=self.root, env=env, capture_output=True, text=True, timeout=timeout, check=False

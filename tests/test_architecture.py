@@ -98,7 +98,7 @@ def loaded(project: Project, code: str) -> set[str]:
     """The top-level names in sys.modules of a fresh process after it ran `code` in the project."""
     argv = [sys.executable, "-c", f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"]
     env = {**project.env, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(argv, cwd=project.root, env=env, capture_output=True, text=True, timeout=60, check=True)
+    ended = subprocess.run(argv, cwd=project.root, env=env, capture_output=True, text=True, timeout=300, check=True)
     return set(json.loads(ended.stderr.splitlines()[-1]))
 
 

@@ -22,7 +22,7 @@ from runner.tracking.ui import LEAN, healthy
 from tasks.services.process import free_port, serve
 
 pytestmark = pytest.mark.slow
-DEADLINE_S = 5
+SILENT_S, DEADLINE_S = 6, 10  # twice what a run waits: a busy machine makes a server slow that does not hang
 
 
 @contextmanager
@@ -54,10 +54,10 @@ def make_records(artifacts: Path, first: int, last: int) -> None:
         make_record(artifacts, f"experiment-{number}", points=(1, 2), samples=3)
 
 
-def test_a_server_that_hangs_or_dies_half_way_costs_five_seconds_and_gets_everything_once(tmp_path: Path) -> None:
+def test_a_server_that_hangs_or_dies_half_way_costs_its_deadline_and_gets_everything_once(tmp_path: Path) -> None:
     artifacts, home, port = tmp_path / "artifacts", tmp_path / "server", free_port()
     home.mkdir()
-    settings = TrackingSettings(f"http://127.0.0.1:{port}")
+    settings = TrackingSettings(f"http://127.0.0.1:{port}", request_timeout_s=SILENT_S)
     make_deliverables(artifacts)
     make_records(artifacts, 0, 1)
     with mlflow_server(home, port) as server:
@@ -65,11 +65,13 @@ def test_a_server_that_hangs_or_dies_half_way_costs_five_seconds_and_gets_everyt
         make_records(artifacts, 1, 5)
         hang = AtFirstSent(server, signal.SIGSTOP)
         assert sync(artifacts, settings, hang, DEADLINE_S).left > 0
-        assert 0 < time.monotonic() - hang.at < DEADLINE_S
+        assert hang.at
+        assert time.monotonic() - hang.at < DEADLINE_S
         os.killpg(server.pid, signal.SIGCONT)
         death = AtFirstSent(server, signal.SIGKILL)
         assert sync(artifacts, settings, death, DEADLINE_S).left > 0
-        assert 0 < time.monotonic() - death.at < DEADLINE_S
+        assert death.at
+        assert time.monotonic() - death.at < DEADLINE_S
     make_records(artifacts, 5, 6)
     with mlflow_server(home, port):
         assert sync(artifacts, settings, print).left == 0
@@ -98,7 +100,7 @@ def opened_ui(artifacts: Path, port: int) -> Iterator[tuple[subprocess.Popen[str
 
 def ask_to_stop(child: subprocess.Popen[str]) -> None:
     child.send_signal(signal.SIGINT)
-    assert child.wait(5) == 0
+    assert child.wait(60) == 0
 
 
 def murder(child: subprocess.Popen[str]) -> None:
@@ -114,10 +116,10 @@ def test_the_ui_shows_the_experiment_and_leaves_no_process(
     assert sync(tmp_path, TrackingSettings(), print).left == 0
     with opened_ui(tmp_path, free_port()) as (child, url):
         assert "/#/experiments/1/runs" in url
-        with urllib.request.urlopen(url.split("#")[0], timeout=10) as page:
+        with urllib.request.urlopen(url.split("#")[0], timeout=60) as page:
             assert b"MLflow" in page.read()
         servers = psutil.Process(child.pid).children(recursive=True)
         assert servers
         end(child)
-        _, alive = psutil.wait_procs(servers, timeout=10)
+        _, alive = psutil.wait_procs(servers, timeout=60)
         assert not alive

@@ -206,7 +206,7 @@ def test_a_slow_store_is_left_when_the_runs_budget_is_spent_and_a_broken_one_is_
     for number in range(6):
         make_record(artifacts, f"experiment-{number}", points=(1, 2))
     said: list[str] = []
-    hasty = TrackingSettings(budget_s=0.5)
+    hasty = TrackingSettings(budget_s=0.05)
     assert sync(artifacts, hasty, said.append, 5).left > 0
     assert "it is slow" in said[-1]
     assert sync(artifacts, LOCAL, print).left == 0
