@@ -120,7 +120,8 @@ def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
 
 
 def judged(server: Server, params: Params) -> Verdict:
-    own(server.flood(range(TRICKLE), params.batch_limit))
+    trickle = server.flood(range(TRICKLE), params.batch_limit)
+    own(trickle)
     if max(server.batches(), default=0) < 2:
         raise Broken(f"{params.batch_limit} requests at a time went through the model one by one: nothing is batched")
     replies = server.flood(range(1000, 1000 + FLOOD), CLIENTS)
@@ -135,7 +136,7 @@ def judged(server: Server, params: Params) -> Verdict:
     if (largest := max(server.batches())) > params.batch_limit:
         raise Broken(f"a batch of {largest} went through the model; the limit is {params.batch_limit}")
     waits_bounded(replies, params)
-    accepted = sum(reply.status == 200 for reply in replies) + TRICKLE
+    accepted = sum(reply.status == 200 for reply in trickle + replies)
     if (computed := sum(server.batches())) != accepted:
         raise Broken(f"{accepted} requests were answered, but the model computed {computed}")
     evidence = {"answered": accepted, "refused": len(refused), "largest batch": largest}
@@ -163,6 +164,8 @@ def waits_bounded(replies: list[Reply], params: Params) -> None:
     """Nobody waits for more than a full queue, a batch being computed and some scheduling."""
     batches = params.queue_limit / params.batch_limit + 2
     allowed = 4 * batches * 0.05 + PROMPT_S
-    longest = max(reply.seconds for reply in replies if reply.status == 200)
+    longest = max((reply.seconds for reply in replies if reply.status == 200), default=None)
+    if longest is None:
+        raise Broken(f"{CLIENTS} requests at once, and not one of them was answered")
     if longest > allowed:
         raise Broken(f"an accepted request waited {longest:.1f} s; its queue explains {allowed:.1f} s at most")

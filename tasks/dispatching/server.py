@@ -90,6 +90,14 @@ def asked(port: int, number: int, token: int) -> dict[str, Any]:
         return found
 
 
+def says(answer: Any, number: int, output: float) -> bool:
+    """Whether an answer is the one of its request."""
+    try:
+        return bool(answer["id"] == number and abs(answer["output"] - output) <= TOLERANCE)
+    except (KeyError, TypeError):
+        return False
+
+
 @contextmanager
 def serve(file: Path, queue: Queue, folder: Path, log: Path) -> Iterator[Server]:
     """Run the file as its contract says until the block ends. Ready: a right answer has come back."""
@@ -104,10 +112,14 @@ def serve(file: Path, queue: Queue, folder: Path, log: Path) -> Iterator[Server]
     numbers, first = expected(queue.layers), []
 
     def ready() -> bool:
-        first.append(asked(port, 1, 3))
+        try:
+            first.append(asked(port, 1, 3))
+        except ValueError as error:
+            raise UserError(f"it answers no JSON: {error}", where=file.name, remedy=CONTRACT) from error
         return True
 
     with process.serve(argv, log=log, ready=ready, env=env, timeout_s=40) as server:
-        if first[-1].get("id") != 1 or abs(first[-1].get("output", float("nan")) - numbers[3]) > TOLERANCE:
-            raise UserError(f"asked for token 3 it says {first[-1]}, not {numbers[3]:.6f}", where=file.name)
+        if not says(first[-1], 1, numbers[3]):
+            told = f"asked for token 3 it says {first[-1]}, not {numbers[3]:.6f}"
+            raise UserError(told, where=file.name, remedy=CONTRACT)
         yield Server(port, server.pid, batches)
