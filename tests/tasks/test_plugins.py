@@ -46,12 +46,12 @@ def test_a_plugin_that_does_not_compile_is_told_with_its_line(run_kind: RunKind)
 
 
 @pytest.mark.slow
-def test_the_cache_costs_the_first_frame_and_speeds_up_the_later_ones(run_kind: RunKind) -> None:
+def test_the_cache_is_filled_by_the_first_frame_and_gives_the_same_values(run_kind: RunKind) -> None:
     points = [{"cache": cache, "frame": "first"} for cache in ("off", "on")]
     rows, _ = run_kind("plugin_cache", {"sessions": 8}, points, OPERATION)
     plain, cached = (row["metrics"] for row in rows)
-    assert cached["first_frame_us"] > 1.5 * plain["first_frame_us"]
-    assert cached["later_frame_p50_us"] < plain["later_frame_p50_us"]
+    assert cached["first_frame_us"] > cached["later_frame_p50_us"]  # it makes 65,538 values for the 8,192 it returns
+    assert max(plain["max_abs_error"], cached["max_abs_error"]) < 1e-5
 
 
 @pytest.mark.slow
@@ -93,10 +93,13 @@ def test_a_cache_without_a_guard_gives_wrong_answers_to_some_instance(run_kind: 
     guard = "std::call_once(once_, [&] { table_ = std::make_unique<Table>(function); });"
     early = (  # seen half-made by the others; nothing is freed, so that they read wrong values and do not crash
         "if (!table_) { auto none = std::make_unique<Table>(nought); table_.swap(none); (void)none.release(); "
+        "std::this_thread::sleep_for(std::chrono::milliseconds(20)); "
         "auto whole = std::make_unique<Table>(function); table_.swap(whole); (void)whole.release(); }"
     )
-    racing = changed(guard, early)["activation_op.cc"].replace(
-        "inline float swish", "inline float nought(float) { return 0.0f; }\ninline float swish"
+    racing = (
+        changed(guard, early)["activation_op.cc"]
+        .replace("inline float swish", "inline float nought(float) { return 0.0f; }\ninline float swish")
+        .replace("#include <string>", "#include <string>\n#include <thread>")
     )
     rows, _ = run_kind("plugin_instances", params, [{"instances": 4}], {"activation_op.cc": racing})
     assert rows[0]["metrics"]["mismatches"] > 0
