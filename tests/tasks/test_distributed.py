@@ -74,7 +74,8 @@ def test_overlap_is_seen_by_the_profiler_and_drawn(run_kind: Callable[..., Any])
     larger = {**SMALL, "hidden": 256, "tokens": 128}
     rows, out = run_kind("parallel_overlap", larger, points, {SCRIPT.name: SCRIPT})
     off, on = (row["metrics"] for row in rows)
-    assert off["overlap_pct"] < 1 < on["overlap_pct"]
+    assert on["overlap_pct"] > 1
+    assert off["overlap_pct"] < on["overlap_pct"] / 2
     assert min(off["compute_ms"], off["comm_ms"], on["compute_ms"], on["comm_ms"]) > 0
     assert {file.name for file in out.glob("*.svg")} == {
         "timeline-2-ways-overlap-off.svg", "timeline-2-ways-overlap-on.svg",

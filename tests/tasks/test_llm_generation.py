@@ -72,7 +72,7 @@ def test_a_server_that_answers_wrongly_is_refused_before_timing(wrong_server: st
     python = environments.provision(ROOT, "training", "managed", print)
     argv = [str(python), "-c", JUDGE, wrong_server, str(tmp_path / "model")]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert "refused: tiny: it answers 'abc' to" in done.stdout, done.stdout + done.stderr[-2000:]
     assert "standard deviations below what the model thinks best" in done.stdout
     assert "nothing was timed" in done.stdout

@@ -65,7 +65,7 @@ def watched(tmp_path: Path) -> dict[str, float]:
     with dcgm.exporter(WATCH / "dcgm_counters.csv", tmp_path / "exporter.log") as address:
         placed = configuration.placed(config, WATCH, {dcgm.JOB: address}, interval_s=0.5)
         with prometheus.configured(placed, tmp_path / "prometheus") as watcher:
-            prometheus.await_targets(watcher, 1, 20)
+            prometheus.await_targets(watcher, 1, 120)
             start = time.time()
             while watcher.query('count_over_time(up{job="dcgm"}[1m])')[0].samples[0][1] < 4:
                 time.sleep(0.1)

@@ -88,7 +88,7 @@ def test_a_model_is_trained_read_deepened_and_the_same_again(environment: str, t
     python = environments.provision_all(ROOT, Needs(backend="torch", environment=environment), "managed", print)
     argv = [str(python), str(Path(__file__).with_name("lm_program.py")), str(tmp_path)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=280, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.strip().splitlines()[-1])
     assert found["plain_pct"] > 50
