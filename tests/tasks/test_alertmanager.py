@@ -18,12 +18,12 @@ def test_an_alert_reaches_the_webhook_and_so_does_its_end(tmp_path: Path) -> Non
         alertmanager.serve(alertmanager.configuration(hooks.url("pager")), tmp_path) as server,
     ):
         server.post([{"labels": labels}])
-        fired = hooks.wait(lambda one: one.status == "firing", 10)
+        fired = hooks.wait(lambda one: one.status == "firing", 120)
         assert fired.receiver == "pager"
         assert [alert["labels"] for alert in fired.alerts] == [labels]
         assert [alert["labels"] for alert in server.alerts()] == [labels]
         server.post([{"labels": labels, "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2026-01-01T00:00:01Z"}])
-        resolved = hooks.wait(lambda one: one.status == "resolved", 10)
+        resolved = hooks.wait(lambda one: one.status == "resolved", 120)
         assert resolved.at > fired.at
 
 

@@ -49,7 +49,7 @@ with upstream.serve("v1", 8, folder / "1.log") as one, upstream.serve("v2", 16, 
         said.append(ask(proxy))
         proxy.endpoints("b", [one.port])
         said.append(ask(proxy))
-        proxy.route(Route({"a": 100, "b": 0}, limit_rps=2))
+        proxy.route(Route({"a": 100, "b": 0}, limit_rps=0.02))
         said.append([ask(proxy) for _ in range(4)].count(429))
         pid = proxy.pid
     said.append(Path(f"/proc/{pid}").exists())
@@ -65,7 +65,7 @@ def python() -> Path:
 def inside(python: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     argv = [str(python), "-c", program, *words]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_routes_endpoints_and_limits_change_live(python: Path, tmp_path: Path) -
     assert still == "v2"  # the former route stays in force
     assert nobody == 503
     assert other == "v1"
-    assert limited >= 2
+    assert limited >= 2  # a token in 50 s
     assert not lives
 
 
@@ -128,7 +128,7 @@ def sleeper(folder: Path) -> Iterator[Sleeper]:
         yield Sleeper(child.pid)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline
@@ -151,4 +151,4 @@ def test_what_cannot_start_again_is_told_to_whoever_measures(tmp_path: Path) -> 
     with supervisor.keeping(lambda: starts.pop()) as keeper:
         os.kill(wait_for(keeper.alive).pid, signal.SIGKILL)
         with pytest.raises(IndexError):
-            wait_for(lambda: keeper.alive() and None, 5)
+            wait_for(lambda: keeper.alive() and None)

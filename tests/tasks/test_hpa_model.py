@@ -24,7 +24,7 @@ config, body, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 model_repository.add_model(folder / "models", "network", config, source=folder / "model.py")
 with triton.serve(folder / "models", folder / "log") as server:
     request = Request(f"http://{server.http}/v2/models/network/infer", data=body.encode())
-    print(urlopen(request, timeout=20).read().decode())
+    print(urlopen(request, timeout=120).read().decode())
 print(Network(8).answer(7))
 """
 

@@ -33,9 +33,9 @@ def test_too_few_samples_give_no_slope() -> None:
 @pytest.mark.slow
 def test_a_real_triton_under_a_steady_load(run_kind: Callable[..., tuple[list[dict[str, Any]], Path]]) -> None:
     params = {"seconds": 10.0, "warm_s": 1.0}
-    rows, out = run_kind("soak", params, [{"qps": 150, "duration": "long"}])
+    rows, out = run_kind("soak", params, [{"qps": 50, "duration": "long"}])
     metrics = rows[0]["metrics"]
-    assert metrics["achieved_qps"] == pytest.approx(150, rel=0.2)
+    assert metrics["achieved_qps"] == pytest.approx(50, rel=0.3)
     assert metrics["error_rate_pct"] == 0
-    assert rows[0]["spread"]["latency_p99_ms"]["n"] > 1000
+    assert rows[0]["spread"]["latency_p99_ms"]["n"] > 300
     assert len((out / "memory.csv").read_text(encoding="utf-8").splitlines()) > 10
