@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import adhoc, jobs, overrides, settings
+from runner import adhoc, groups, jobs, overrides, settings
 from runner.build import build
-from runner.errors import mistake, nearest
+from runner.errors import Mistakes, mistake, nearest
 from runner.keys import HERE
 from runner.plan import Plan, load
 
@@ -29,6 +29,8 @@ def _work(root: Path, composed: Any, given: list[str]) -> tuple[Plan, Plan, jobs
         raise mistake("nothing to run", where=HERE, remedy=remedy)
     for group in settings.GROUPS:
         overrides.plain_values(composed[group], (group,))
+    if unsound := [problem for group in settings.GROUPS for problem in groups.composed(group, composed[group])]:
+        raise Mistakes(unsound)
     if composed.get("task"):
         plan = adhoc.plan_of(composed, root)
         return plan, plan, jobs.expand(plan, root)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from runner import settings
+from runner import groups
 from runner.preflight import Machine
 from tasks.models import fit
 from tasks.models.shape import Shape
@@ -23,7 +23,7 @@ def examine(root: Path, machine: Machine, card_gb: float | None = None) -> dict[
     asked = card_gb or (max(gpus) if gpus else CARD_GB)
     card = f"a card of {asked:g} GB" if card_gb or not gpus else machine.gpus[gpus.index(asked)]
     found = {
-        name: {precision: fit.longest_context(shape, asked * fit.GIB, precision) for precision in fit.BITS}
+        name: {precision: fit.longest_context(shape, asked * fit.GIB, precision) for precision in fit.SERVED}
         for name, shape in shapes(root).items()
     }
     return {"card": card, "memory_gb": asked, "models": found}
@@ -31,7 +31,7 @@ def examine(root: Path, machine: Machine, card_gb: float | None = None) -> dict[
 
 def shapes(root: Path) -> dict[str, Shape]:
     """The hub's models of conf/model that tell their shape, smallest first."""
-    parts = {name: settings.choice(root, "model", name).get("lm") or {} for name in settings.choices(root, "model")}
+    parts = {name: model.get("lm") or {} for name, model in groups.models(root).items()}
     found = {name: Shape.model_validate(dict(part["shape"])) for name, part in parts.items() if "shape" in part}
     return dict(sorted(found.items(), key=lambda each: each[1].parameters))
 

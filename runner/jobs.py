@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from runner import settings
 from runner.build import build_sound, leaves
 from runner.errors import Mistakes, Problem, nearest
+from runner.findings import findings
 from runner.plan import Day, Deliverable, Experiment, Plan, day_folders, load_sound
 from runner.reader import Sources
 from runner.source import source
@@ -139,28 +140,10 @@ def _proof(deliverable: Deliverable, day: Day, place: Place) -> Proof:
 
 
 def _valid(model: type[Params], given: Mapping[str, Any], place: Place, inner: tuple[str, ...]) -> Params | None:
-    errors = _errors(model, given)
-    for detail in errors:
-        place.problem((*inner, *map(str, detail["loc"])), *_explain(detail, model))
-    return None if errors else model.model_validate(dict(given))
-
-
-def _errors(model: type[Params], given: Mapping[str, Any]) -> list[Any]:
-    try:
-        model.model_validate(dict(given))
-    except ValidationError as error:
-        return list(error.errors(include_url=False))
-    return []
-
-
-def _explain(detail: Any, model: type[Params]) -> tuple[str, str]:
-    """pydantic's finding as (what, remedy)."""
-    if detail["type"] == "extra_forbidden":
-        return "is not a known key", nearest(str(detail["loc"][-1]), model.model_fields, noun="keys here")
-    if detail["type"] == "missing":
-        return "is missing", "add it"
-    what = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{what}, not {str(detail['input'])[:80]!r}", ""
+    found = findings(model, given)
+    for key, what, remedy in found:
+        place.problem((*inner, *key), what, remedy)
+    return None if found else model.model_validate(dict(given))
 
 
 def _points(kind: Kind, experiment: Experiment, place: Place) -> tuple[Params, ...] | None:
@@ -175,9 +158,9 @@ def _points(kind: Kind, experiment: Experiment, place: Place) -> tuple[Params, .
         for index, value in enumerate(values):
             if seen[index] in seen[:index]:
                 place.problem(["matrix", axis, str(index)], f"{value!r} is given twice", "a point is measured once")
-            for detail in _errors(kind.Point, {axis: value}):
-                if detail["loc"][:1] == (axis,):  # the other axes are not given here
-                    place.problem(["matrix", axis, str(index)], *_explain(detail, kind.Point))
+            for key, what, remedy in findings(kind.Point, {axis: value}):
+                if key[:1] == (axis,):  # the other axes are not given here
+                    place.problem(["matrix", axis, str(index)], what, remedy)
     if len(place.problems) > before:
         return None
     cells = itertools.product(*experiment.matrix.values())

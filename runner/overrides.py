@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import parsed, settings
+from runner import groups, parsed, settings
 from runner.errors import Mistakes, Problem, mistake, nearest
 from runner.keys import HERE, in_group, in_plan, like
 from runner.plan import load_sound, names
@@ -32,8 +32,8 @@ def checked(root: Path, argv: list[str]) -> tuple[list[str], set[str]]:
     problems += _twice(parsed.values())
     problems += [p for item in parsed.values() if not many for p in _sweeps(item)]
     given = Given(root, list(parsed.values()))
-    for item in parsed.values():
-        problems += given.problems(item)
+    unsound = groups.in_files(root, given.chosen)  # an override is compared with what its file says
+    problems += unsound or [problem for item in parsed.values() for problem in given.problems(item)]
     if problems:
         raise Mistakes(problems)
     return [_for_hydra(word, parsed.get(word), bool(given.task)) for word in argv], given.plans
@@ -103,6 +103,13 @@ class Given:
         self.known = names(root)
         self.plans = {str(value) for value in self.values.get("plan", ())}
         self.task = next(map(str, self.values.get("task", ())), "")
+        defaults = settings.default_names(root)
+        self.chosen = [
+            (group, name)
+            for group in settings.GROUPS
+            for name in map(str, self.values.get(group, (defaults[group],)))
+            if name in settings.choices(root, group)  # any other is reported with its override
+        ]
 
     def problems(self, item: Any) -> list[Problem]:
         """What is wrong with one override."""
@@ -123,7 +130,8 @@ class Given:
             remedy = nearest(str(value), known, noun=f"{top}s")
             return [] if value in known else [Problem(HERE, top, f"no {top} '{value}'", remedy)]
         if top in settings.GROUPS:
-            return [p for group in self._chosen(top) for p in in_group(inner, group, value, key)]
+            files = [settings.choice(self.root, top, name) for group, name in self.chosen if group == top]
+            return [p for file in files for p in in_group(inner, file, value, key)]
         if top == "params" and inner and self.task:
             return _param(self.task, inner, key)
         config = parsed.cached(self.root / "conf" / "config.yaml", self.root)
@@ -143,12 +151,6 @@ class Given:
             if not unread:  # what cannot be read is reported when the plan is loaded
                 found += in_plan(inner, raw, {} if delete else value, key, kind)
         return found
-
-    def _chosen(self, group: str) -> list[Mapping[str, Any]]:
-        chosen = [str(value) for value in self.values.get(group, ()) if value in settings.choices(self.root, group)]
-        if not chosen:
-            return [settings.defaults(self.root)[group]]
-        return [parsed.cached(self.root / "conf" / group / f"{name}.yaml", self.root) for name in chosen]
 
 
 def _param(task: str, inner: list[str], key: str) -> list[Problem]:

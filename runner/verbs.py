@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from runner import deliver, doctor, environments, glance, jobs, lint, settings, store, tracking, workflow
+from runner import deliver, doctor, environments, glance, groups, jobs, lint, settings, store, tracking, workflow
 from runner.errors import mistake, nearest
 from runner.jobs import Work
 from runner.plan import Plan, names
@@ -41,7 +41,7 @@ def run(verb: str, root: Path, argv: list[str]) -> int:
 
 def request_for(root: Path, plan: Plan, lang: str = "en") -> Request:
     """The request of a verb that overrides nothing."""
-    chosen = settings.defaults(root)
+    chosen = groups.defaults(root)
     return Request(root=root, settings=chosen, defaults=chosen, plain=plain_stanzas(plan), lang=lang)
 
 
@@ -113,13 +113,11 @@ def setup(root: Path, words: list[str], given: dict[str, object]) -> int:
 
 def tracking_of(root: Path, words: list[str]) -> tracking.TrackingSettings:
     """Where MLflow is: conf/config.yaml's choice, or `tracking=NAME`."""
-    values = settings.defaults(root)["tracking"]
-    for word in words:
-        name, known = word.removeprefix("tracking="), settings.choices(root, "tracking")
+    name, known = settings.default_names(root)["tracking"], settings.choices(root, "tracking")
+    for name in (word.removeprefix("tracking=") for word in words):
         if name not in known:
             raise mistake(f"no tracking '{name}'", where="command line", remedy=nearest(name, known, noun="tracking"))
-        values = settings.choice(root, "tracking", name)
-    return tracking.TrackingSettings(**values)
+    return tracking.TrackingSettings(**groups.choices(root, {"tracking": name})["tracking"])
 
 
 def sync(root: Path, words: list[str], given: dict[str, object]) -> int:

@@ -19,7 +19,7 @@ LIGHT = (
 READERS = ("tracking", "report")  # they read what the store holds, and never reach into the working side
 # Each may import those to its left, never to its right.
 ORDER = ("jobs", "preflight", "environments", "execute", "verify", "workflow", "compose", "cli")
-WORKING = (*ORDER[:-1], "verbs", "measure", "records", "overrides", "asked", "show")
+WORKING = (*ORDER[:-1], "verbs", "measure", "records", "overrides", "asked", "show", "findings", "groups")
 HEAVY = (
     "numpy", "torch", "onnx", "onnxruntime", "openvino", "transformers", "sklearn", "matplotlib", "mlflow", "ray",
     "redis", "requests", "tritonclient", "aiohttp", "hydra", "kubernetes_validate", "PIL", "pandas",
