@@ -70,7 +70,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    folder = serving.folder_of(ctx)
+    folder = serving.folder_of(params, ctx)
     prompt = agreement.prompts(1, ctx.seed)[0]
 
     def measure(server: Endpoint, point: Point) -> None:

@@ -10,14 +10,14 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import hf_batching, serving
+from tasks.llm import hf_batching, room, serving
 from tasks.llm.agreement import prompts
 from tasks.llm.hf_batching import Done, Request, Served
 from tasks.services.llm import client, vllm
@@ -26,6 +26,7 @@ from tasks.services.timing import spread
 
 REFERENCE = "transformers one by one"
 CHECKED, EQUAL = 6, 0.99
+LENGTH = 1024  # of the longest request, prompt and answer together
 
 
 class Params(api.Params):
@@ -47,7 +48,8 @@ METRICS = {
     "requests_per_s": "requests per second until the last one was done",
     "e2e_p50_ms": "median time from the start, when all requests were there, to a request's end",
     "e2e_p95_ms": "95th percentile of the same",
-    "wasted_pct": "decoding steps for requests that already had their tokens, of all steps of the batch's rows",
+    "wasted_pct": "decoding steps for requests that already had their tokens, of all steps of the batch's rows: "
+    "counted from the lengths (none where a finished request leaves the batch)",
     "tokens_equal_pct": "tokens equal to those of transformers' generate, one request at a time, in percent",
     "requests_equal_pct": "requests all of whose tokens are equal to those",
 }
@@ -61,19 +63,19 @@ def needs(params: Params) -> Sequence[api.Needs]:
 def run(params: Params, ctx: api.Context) -> None:
     from transformers import AutoTokenizer
 
-    folder, gpu = serving.folder_of(ctx), serving.on_gpu()
+    gpu = serving.on_gpu()
+    folder = room.home(ctx, LENGTH, gpu=gpu, precision="fp32" if params.dtype == "float32" else "bf16")
     tokenizer, model = AutoTokenizer.from_pretrained(folder), hf_batching.load(folder, params.dtype, gpu)
     sets = [drawn(params, tokenizer, ctx.seed + number) for number in range(params.rounds + 1)]
     sets[0] = sets[0][:CHECKED]
     reference = [hf_batching.one_by_one(model, requests, 1) for requests in sets]
-    with ExitStack() as stack:
-        server = None
-        for point in sorted(ctx.points, key=lambda one: one.engine):
-            if point.engine == "vllm" and server is None:
-                ctx.say("starting vLLM")
-                server = stack.enter_context(served(params, folder, gpu, ctx))
-            work = worker(point, params, model, server)
-            record(ctx, point, work, sets, reference)
+    for point in (one for one in ctx.points if one.engine == "transformers"):
+        way = getattr(hf_batching, point.batching)
+        record(ctx, point, partial(way, model, width=params.width), sets, reference)
+    left = [one for one in ctx.points if one.engine == "vllm"]
+    if left:
+        hf_batching.off_the_gpu(model)
+        on_vllm(params, left, folder, gpu, sets, reference, ctx)
 
 
 def drawn(params: Params, tokenizer: Any, seed: int) -> list[Request]:
@@ -88,21 +90,20 @@ def drawn(params: Params, tokenizer: Any, seed: int) -> list[Request]:
     return [Request(*one) for one in zip(asked, ids, wanted, strict=True)]
 
 
-def served(params: Params, folder: Path, gpu: bool, ctx: api.Context) -> Any:
+def on_vllm(
+    params: Params, points: Sequence[Point], folder: Path, gpu: bool, sets: Sequence[Sequence[Request]],
+    reference: Sequence[Served], ctx: api.Context,
+) -> None:  # fmt: skip
+    """The points of vLLM: one server for all of them."""
     options = vllm.Options(
-        max_model_len=1024, kv_gb=0.25 if not gpu else 4.0, dtype=params.dtype, max_num_seqs=params.width,
+        max_model_len=LENGTH, kv_gb=0.25 if not gpu else 4.0, dtype=params.dtype, max_num_seqs=params.width,
         prefix_caching=False, gpu=gpu,
     )  # fmt: skip
-    return vllm.serve(folder, options, ctx.scratch / "vllm", ctx.say)
-
-
-def worker(point: Point, params: Params, model: Any, server: Endpoint | None) -> Work:
-    """What works off a list of requests in the way of the point."""
-    if server is not None and point.engine == "vllm":
-        group = {"one_by_one": 1, "static": params.width, "continuous": 0}[point.batching]
-        return lambda requests: asked_in_groups(server, requests, group)
-    way = getattr(hf_batching, point.batching)
-    return lambda requests: way(model, requests, params.width)
+    ctx.say("starting vLLM")
+    with vllm.serve(folder, options, ctx.scratch / "vllm", ctx.say) as server:
+        for point in points:
+            group = {"one_by_one": 1, "static": params.width, "continuous": 0}[point.batching]
+            record(ctx, point, partial(asked_in_groups, server, size=group), sets, reference)
 
 
 def asked_in_groups(server: Endpoint, requests: Sequence[Request], size: int) -> Served:

@@ -52,7 +52,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    folder = serving.folder_of(ctx)
+    folder = serving.folder_of(params, ctx)
 
     def measure(server: Endpoint, point: Point) -> None:
         before = figures.metrics(server)

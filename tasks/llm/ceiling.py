@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import serving, sweep
+from tasks.llm import room, serving, sweep
 from tasks.services.llm import bench, figures
 from tasks.services.llm.endpoint import Endpoint
 
@@ -69,10 +69,14 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    folder = serving.folder_of(ctx)
     length = params.prompt_tokens + params.output_tokens
     for point in ctx.points:
         served = params.model_copy(update={"kv_tokens": length * point.kv_requests, "max_model_len": length})
+        try:
+            folder = serving.folder_of(served, ctx)
+        except room.NoRoomError as error:
+            ctx.blocked(point, error.what, error.remedy)
+            continue
         start = partial(serving.checked, served, folder, ctx)
         sweep.each(ctx, [point], start, partial(record, ctx, params, folder, serving.kv_bytes(folder, served)))
 
@@ -115,7 +119,6 @@ def record(ctx: api.Context, params: Params, folder: Path, size: int, server: En
     best = next((probe for probe in made if probe.concurrency == ceiling), made[0])
     over = next((probe for probe in made if probe.concurrency == failed_at), best)
     tokens = cached_tokens(server)
-    said = "" if failed_at <= params.limit else f"the SLO was still met at the limit of the search, {params.limit}"
     metrics = {
         "ceiling_concurrency": ceiling, "failed_at": failed_at, "kv_tokens": tokens, "kv_mib": size / 2**20,
         "fitting_requests": tokens // (params.prompt_tokens + params.output_tokens),
@@ -124,7 +127,15 @@ def record(ctx: api.Context, params: Params, folder: Path, size: int, server: En
         "server_queue_ms": over.queue_ms, "probes_count": len(made),
         "preemptions": figures.metrics(server).since(before).values.get("vllm:num_preemptions_total", 0.0),
     }  # fmt: skip
-    ctx.record(point, metrics, {"ttft_p95_ms": best.result.ttft, "tpot_p95_ms": best.result.tpot}, said)
+    scatter = {"ttft_p95_ms": best.result.ttft, "tpot_p95_ms": best.result.tpot}
+    ctx.record(point, metrics, scatter, remark(ceiling, failed_at, params))
+
+
+def remark(ceiling: int, failed_at: int, params: Params) -> str:
+    """What the two ends of the search mean for the figures."""
+    if not ceiling:
+        return "one request alone did not meet the SLO: the figures are that request's"
+    return "" if failed_at <= params.limit else f"the SLO was still met at the limit of the search, {params.limit}"
 
 
 def cached_tokens(server: Endpoint) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,8 +20,8 @@ METRICS = {
     "preemptions": "requests of the crowd that lost their KV blocks to others",
     "crowd_tokens_per_s": "output tokens per second of the crowd",
     "server_ttft_p50_ms": "the crowd's median time to the first token, from the server's histogram",
-    "longest_ok": "whether a request of exactly the greatest length is answered",
-    "refused_ok": "whether a request one token longer is refused before it is run",
+    "longest_ok": "whether a request of exactly the greatest length, prompt and answer together, is answered in full",
+    "refused_ok": "whether a prompt one token longer than that is refused before it is run",
 }
 
 
@@ -63,21 +64,27 @@ def watched(server: Endpoint) -> Iterator[Peaks]:
         while not over.wait(EVERY_S):
             peaks.take(figures.metrics(server))
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield peaks
-    finally:
-        over.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            yield peaks
+        finally:
+            over.set()
+        watching.result()  # a watch that failed has missed peaks
 
 
 def limits(server: Endpoint, longest: int) -> dict[str, float]:
     """Whether a request of `longest` tokens in all is answered, and a prompt of one more refused."""
-    fits = client.complete(server, [5] * (longest - 2), 2, ignore_eos=True)
+    whole = answered(server, longest - 2, 2)
+    beyond = answered(server, longest + 1, 1)
+    return {"longest_ok": float(whole == 2), "refused_ok": float(beyond is None)}
+
+
+def answered(server: Endpoint, prompt: int, output: int) -> int | None:
+    """How many tokens come back for a prompt of `prompt` tokens; None when the server refuses it."""
     try:
-        client.complete(server, [5] * (longest + 1), 1)
-        refused = False
+        return client.complete(server, [5] * prompt, output, ignore_eos=True).tokens
     except UserError as error:
-        refused = "answered 400" in error.what
-    return {"longest_ok": float(fits.tokens == 2), "refused_ok": float(refused)}
+        if "answered 400" not in error.what:
+            raise
+        return None

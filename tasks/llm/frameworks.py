@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import agreement, pace, questions, room, serving
-from tasks.models import lm
+from tasks.models import fit
 from tasks.services.llm import engines
 from tasks.services.llm.jobs import Setup
 
@@ -101,8 +101,10 @@ def picked(ctx: api.Context) -> engines.Name:
 
 def run(params: Params, ctx: api.Context) -> None:
     gpu = serving.on_gpu()
-    room.require(ctx.settings, params.max_model_len, gpu=gpu)
-    folder = lm.home(ctx.settings, ctx.seed, ctx.say)
+    precision: fit.Precision = "fp32" if not gpu and params.cpu_dtype == "float32" else "bf16"
+    folder = room.home(
+        ctx, params.max_model_len, gpu=gpu, cached=params.concurrency * params.max_model_len, precision=precision
+    )
     tensorrt = gpu and "TensorRT-LLM" in ctx.backend
     setup = Setup(
         max_model_len=params.max_model_len, max_batch=params.concurrency, kv_gb=0.25, gpu=gpu,

@@ -9,18 +9,22 @@ from itertools import islice
 from typing import Any
 
 from tasks import api
+from tasks.llm import room
 from tasks.models import lm, quiz
 
 MIB = 1024**2
+TOKENS = 4096  # the context for which there must be room
 
 
-def load(ctx: api.Workspace, attention: str = "sdpa") -> tuple[Any, Any]:
+def load(ctx: api.Context, attention: str = "sdpa") -> tuple[Any, Any]:
     """(model, tokenizer) of the chosen settings, float32: cached and recomputed tokens can only be equal in a
     precision whose rounding does not decide. One thread on a CPU: steps of a small model are too short to share.
+    NoRoomError before anything is loaded when it does not fit.
     """
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = lm.home(ctx.settings, ctx.seed)
+    folder = room.home(ctx, TOKENS, gpu=torch.cuda.is_available(), precision="fp32")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", attn_implementation=attention)
     return settled(model), AutoTokenizer.from_pretrained(folder)
 

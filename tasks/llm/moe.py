@@ -14,7 +14,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import serving, sweep
-from tasks.models import moe
+from tasks.models import lm, moe
 from tasks.services.llm import bench, figures
 from tasks.services.llm.endpoint import Endpoint
 
@@ -53,7 +53,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    tokenizer = serving.folder_of(ctx)
+    tokenizer = lm.home(ctx.settings, ctx.seed, ctx.say)
     models: Mapping[str, list[Point]] = {
         name: [point for point in ctx.points if point.model == name] for name in ("dense", "moe")
     }

@@ -48,7 +48,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    folder = serving.folder_of(ctx)
+    folder = serving.folder_of(params.served, ctx)
     vocabulary = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"])
     with serving.checked(params.served, folder, ctx, extra=(DETAILS,)) as server:
         for point in ctx.points:

@@ -13,23 +13,22 @@ from typing import Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import agreement, crowd, pace, questions, room, serving
-from tasks.models import lm
+from tasks.llm import agreement, crowd, pace, questions, room, serving, sweep
 from tasks.services.llm import vllm
+from tasks.services.llm.diagnosis import LostServerError, NotStartedError
 from tasks.services.llm.endpoint import Endpoint
 
 CAPACITY = re.compile(r"KV cache size: ([\d,]+) tokens")
 CONCURRENCY = re.compile(r"Maximum concurrency for [\d,]+ tokens per request: ([\d.]+)x")
-MEMORY_CAUSE = "likely cause: memory"
+RIGHT_SHARE = 0.95  # of the greedy tokens: below it nothing is timed
 METRICS = {
     **questions.METRICS,
     **crowd.METRICS,
-    "ready_ok": "whether a real completion came back and its tokens are those that the model chooses",
+    "ready_ok": "whether real completions came back and every token of them is one that the model chooses",
     "ready_s": "from starting the server until it had completed a prompt",
     "kv_tokens": "tokens that the KV cache holds, as vLLM says at its start",
     "max_concurrency": "requests of the greatest length that the KV cache holds at once, as vLLM says at its start",
     "memory_mb": pace.METRICS["memory_mb"],
-    "server_ttft_p50_ms": serving.SERVER["server_ttft_p50_ms"],
 }
 
 
@@ -74,16 +73,22 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    room.require(ctx.settings, params.max_model_len, gpu=serving.on_gpu())
-    folder = lm.home(ctx.settings, ctx.seed, ctx.say)
+    """What one point's memory does not allow says nothing about the other points."""
     for number, point in enumerate(ctx.points):
-        work = ctx.scratch / f"vllm-{number}"
         try:
-            measure(params, point, folder, work, ctx)
-        except api.UserError as error:  # what this size does not allow says nothing about the other points
-            if MEMORY_CAUSE not in error.what or len(ctx.points) == 1:
+            folder = room.home(ctx, longest(params, point), gpu=serving.on_gpu(), gpus=point.tensor_parallel_size)
+            measure(params, point, folder, ctx.scratch / f"vllm-{number}", ctx)
+        except room.NoRoomError as error:
+            ctx.blocked(point, error.what, error.remedy)
+        except LostServerError as error:
+            if isinstance(error, NotStartedError) and error.cause != "memory":
                 raise
-            ctx.blocked(point, error.what.splitlines()[-1], "give it more memory or a shorter max_model_len")
+            ctx.say(error.what)
+            ctx.blocked(point, error.brief, error.remedy or sweep.REMEDY)
+
+
+def longest(params: Params, point: Point) -> int:
+    return point.max_model_len or params.max_model_len
 
 
 def options(params: Params, point: Point, folder: Path, gpu: bool) -> vllm.Options:
@@ -93,10 +98,10 @@ def options(params: Params, point: Point, folder: Path, gpu: bool) -> vllm.Optio
         weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         kv_gb = share * params.memory_gb - weights / vllm.GIB
         if kv_gb <= 0:
-            room = f"{share:g} of {params.memory_gb:g} GiB"
-            raise api.UserError(f"the weights alone are larger than {room}; {MEMORY_CAUSE}")
+            what = f"the weights alone are larger than {share:g} of {params.memory_gb:g} GiB"
+            raise room.NoRoomError(what, remedy="give it a larger share, or take a smaller model")
     return vllm.Options(
-        max_model_len=point.max_model_len or params.max_model_len, max_num_seqs=params.max_num_seqs, gpu=gpu,
+        max_model_len=longest(params, point), max_num_seqs=params.max_num_seqs, gpu=gpu,
         kv_gb=None if gpu else kv_gb, memory_utilization=share if share and gpu else None,
         tensor_parallel=point.tensor_parallel_size, prefix_caching=False,
     )  # fmt: skip
@@ -108,17 +113,16 @@ def measure(params: Params, point: Point, folder: Path, work: Path, ctx: api.Con
     ctx.say("starting vLLM")
     with vllm.serve(folder, chosen, work, ctx.say) as server:
         ready_s = time.perf_counter() - began
-        agreement.require(server, folder, ctx.seed)
+        right = agreement.require(server, folder, ctx.seed, RIGHT_SHARE)
         prompts = questions.tokenized(folder, ctx.seed)
         quick = questions.speed(server, prompts, tokens=32, concurrency=8, requests=32, rounds=3)
-        longest = point.max_model_len or params.max_model_len
-        prompt = min(params.prompt_tokens, longest - params.output_tokens)
+        prompt = min(params.prompt_tokens, longest(params, point) - params.output_tokens)
         pressed = crowd.press(
             server, params.crowd, prompt=prompt, output=params.output_tokens, seed=ctx.seed, vocab=vocabulary(folder)
         )
-        limits = crowd.limits(server, longest)
+        limits = crowd.limits(server, longest(params, point))
         metrics = {
-            **quick.metrics(), **pressed, **limits, "ready_ok": 1, "ready_s": ready_s,
+            **quick.metrics(), **pressed, **limits, "ready_ok": float(right == 1), "ready_s": ready_s,
             "exact_match_pct": questions.exam(server, ctx.seed), "memory_mb": pace.held_mb(server, before),
             **capacity(server),
         }  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import agreement
+from tasks.llm import agreement, room
 from tasks.models import fit, lm
 from tasks.services.llm import bench, figures, vllm
 from tasks.services.llm.endpoint import Endpoint
@@ -65,8 +65,9 @@ def on_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def folder_of(ctx: api.Workspace) -> Path:
-    return lm.home(ctx.settings, ctx.seed)
+def folder_of(served: Served, ctx: api.Context) -> Path:
+    """The chosen model's folder; NoRoomError before anything is fetched when it does not fit as it is to be served."""
+    return room.home(ctx, served.max_model_len, gpu=on_gpu(), cached=served.kv_tokens)
 
 
 @contextmanager

@@ -9,16 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tasks.models.shape import Shape
 
 GIB = 1024**3
-BITS: Mapping[str, float] = {"bf16": 16, "int8": 8, "int4": 4.5}  # int4 with one 16-bit scale for each group of 32
-KV_BYTES: Mapping[str, int] = {"bf16": 2, "int8": 2, "int4": 2}  # quantized weights, 16-bit keys and values
-RUNTIME_BYTES = 1 * GIB  # CUDA context, workspaces and CUDA graphs of vLLM on one GPU: 0.6 to 1.2 GiB
-STEP_TOKENS = 2048  # vLLM's default of max_num_batched_tokens, the most that one step computes
-USABLE = 0.9  # vLLM's default of gpu_memory_utilization: what it may take of the device
+Precision = Literal["fp32", "bf16", "int8", "int4"]
+SERVED: tuple[Precision, ...] = ("bf16", "int8", "int4")
+BITS: Mapping[Precision, float] = {
+    "fp32": 32,
+    "bf16": 16,
+    "int8": 8,
+    "int4": 4.5,
+}  # int4: a 16-bit scale for 32 weights
+COMPUTED_BYTES: Mapping[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 2, "int4": 2}  # keys, values and activations
+RUNTIME_BYTES = 1 * GIB  # an allowance, not a measurement
+STEP_TOKENS = 2048  # vLLM's default of max_num_batched_tokens below 70 GiB, the most that one step computes
+USABLE = 0.92  # vLLM 0.32's default of gpu_memory_utilization: what it may take of the device
 
 
 def shapes(models: Iterable[Mapping[str, Any]]) -> dict[str, Shape]:
@@ -27,10 +34,10 @@ def shapes(models: Iterable[Mapping[str, Any]]) -> dict[str, Shape]:
     return {str(model["id"]): Shape.model_validate(dict(lm["shape"])) for model, lm in told if lm.get("shape")}
 
 
-def weights_bytes(shape: Shape, precision: str = "bf16") -> int:
+def weights_bytes(shape: Shape, precision: Precision = "bf16") -> int:
     """Bytes of the weights. Quantizers leave the embeddings in 16 bits (input, and output where it is not tied)."""
     embeddings = embedding_parameters(shape)
-    return round((shape.parameters - embeddings) * BITS[precision] / 8 + embeddings * 2)
+    return round((shape.parameters - embeddings) * BITS[precision] / 8 + embeddings * COMPUTED_BYTES[precision])
 
 
 def embedding_parameters(shape: Shape) -> int:
@@ -75,50 +82,33 @@ class Memory:
 
 
 def memory(
-    shape: Shape, precision: str = "bf16", tokens: int = 4096, sequences: int = 1, *, gpu: bool = True
+    shape: Shape, precision: Precision = "bf16", tokens: int = 4096, sequences: int = 1, *, gpu: bool = True
 ) -> Memory:
-    """What a server takes for `sequences` contexts of `tokens` tokens at the same time."""
-    kv = round(kv_bytes_per_token(shape, KV_BYTES[precision]) * tokens * sequences)
-    step = activation_bytes(shape, min(STEP_TOKENS, tokens * sequences), sequences)
+    """What a server takes for `sequences` contexts of `tokens` tokens at the same time.
+
+    The step is a full one whatever the contexts: vLLM tries the largest that it may have to compute at its start.
+    """
+    each = COMPUTED_BYTES[precision]
+    kv = round(kv_bytes_per_token(shape, each) * tokens * sequences)
+    step = activation_bytes(shape, STEP_TOKENS, sequences, each)
     return Memory(weights_bytes(shape, precision), kv, step, RUNTIME_BYTES if gpu else 0)
 
 
-def longest_context(shape: Shape, memory_bytes: float, precision: str = "bf16", *, gpu: bool = True) -> int:
+def cached_tokens(shape: Shape, memory_bytes: float, precision: Precision = "bf16", *, gpu: bool = True) -> int:
+    """Tokens that the KV cache can hold when `memory_bytes` are all there is; 0 when the weights do not fit."""
+    left = memory_bytes * USABLE - memory(shape, precision, 0, gpu=gpu).total
+    return max(0, int(left / kv_bytes_per_token(shape, COMPUTED_BYTES[precision])))
+
+
+def longest_context(shape: Shape, memory_bytes: float, precision: Precision = "bf16", *, gpu: bool = True) -> int:
     """The longest context of one sequence that fits into `memory_bytes`, in tokens; 0 when the weights do not fit."""
-    empty = memory(shape, precision, 0, 1, gpu=gpu)
-    left = memory_bytes * USABLE - empty.total - activation_bytes(shape, STEP_TOKENS, 0)
-    return max(0, min(shape.max_positions, int(left / kv_bytes_per_token(shape, KV_BYTES[precision]))))
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A model that fits at a precision, with the longest context of one sequence in tokens."""
-
-    model: str
-    precision: str
-    context: int
-
-
-def fits(shapes: Mapping[str, Shape], memory_bytes: float, *, gpu: bool = True, context: int = 1) -> list[Fit]:
-    """Every model and precision that leaves room for `context` tokens, in the order given."""
-    found = (
-        Fit(name, precision, longest_context(shape, memory_bytes, precision, gpu=gpu))
-        for name, shape in shapes.items()
-        for precision in BITS
-    )
-    return [fit for fit in found if fit.context >= context]
+    return min(shape.max_positions, cached_tokens(shape, memory_bytes, precision, gpu=gpu))
 
 
 def largest_that_fits(
-    memory_bytes: float, shapes: Mapping[str, Shape], context: int = 4096, precisions: Iterable[str] = ("bf16",),
+    memory_bytes: float, shapes: Mapping[str, Shape], tokens: int = 4096, precision: Precision = "bf16",
     *, gpu: bool = True,
-) -> Fit | None:  # fmt: skip
-    """The model with the most parameters that fits with `context` tokens; None when there is none.
-
-    Of its precisions the first of `precisions` with which it fits.
-    """
-    wanted = list(precisions)
-    chosen = [fit for fit in fits(shapes, memory_bytes, gpu=gpu, context=context) if fit.precision in wanted]
-    return max(
-        chosen, key=lambda fit: (shapes[fit.model].parameters, -wanted.index(fit.precision)), default=None
-    )  # fmt: skip
+) -> str:  # fmt: skip
+    """The model with the most parameters that leaves room for `tokens` tokens in its cache; "" when there is none."""
+    able = [name for name, shape in shapes.items() if cached_tokens(shape, memory_bytes, precision, gpu=gpu) >= tokens]
+    return max(able, key=lambda name: shapes[name].parameters, default="")

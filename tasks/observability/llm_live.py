@@ -68,7 +68,7 @@ def watching(params: Watched, ctx: api.Context) -> Iterator[tuple[Endpoint, Prom
     """The checked vLLM, the Prometheus that runs the day's own configuration on it, and the model's folder."""
     config = configuration.load(ctx.day / params.config)
     configuration.job(config, JOB, params.config)
-    folder = serving.folder_of(ctx)
+    folder = serving.folder_of(params, ctx)
     with serving.checked(params, folder, ctx) as server:
         ctx.say("starting Prometheus")
         targets = {JOB: server.address.removeprefix("http://")}

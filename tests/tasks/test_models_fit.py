@@ -45,22 +45,22 @@ def test_tied_embeddings_are_counted_once() -> None:
 
 
 def test_the_eight_gigabyte_card_has_a_concrete_answer() -> None:
-    found = {(one.model, one.precision): one.context for one in fit.fits(SHAPES, 8 * GIB)}
-    assert found["qwen2.5-1.5b", "bf16"] == 32_768
-    assert 4096 < found["qwen2.5-7b", "int4"] < 16_384
-    assert ("qwen2.5-7b", "bf16") not in found
-    assert ("qwen2.5-7b", "int8") not in found
-    largest = fit.largest_that_fits(8 * GIB, SHAPES)
-    assert largest is not None
-    assert largest.model == "qwen2.5-1.5b"
-    quantized = fit.largest_that_fits(8 * GIB, SHAPES, precisions=("bf16", "int8", "int4"))
-    assert quantized is not None
-    assert quantized.precision == "int4"
-    assert SHAPES[quantized.model].parameters > 7e9
+    seven = SHAPES["qwen2.5-7b"]
+    assert fit.longest_context(SHAPES["qwen2.5-1.5b"], 8 * GIB) == 32_768
+    assert 4096 < fit.longest_context(seven, 8 * GIB, "int4") < 16_384
+    assert fit.longest_context(seven, 8 * GIB, "bf16") == fit.longest_context(seven, 8 * GIB, "int8") == 0
+    assert fit.largest_that_fits(8 * GIB, SHAPES) == "qwen2.5-1.5b"
+    assert SHAPES[fit.largest_that_fits(8 * GIB, SHAPES, precision="int4")].parameters > 7e9
 
 
 def test_nothing_fits_into_too_little() -> None:
-    assert fit.largest_that_fits(GIB, SHAPES) is None
+    assert not fit.largest_that_fits(GIB, SHAPES)
+
+
+def test_a_model_computed_in_32_bits_takes_twice_the_memory() -> None:
+    shape = SHAPES["qwen2.5-0.5b"]
+    plain, wide = (fit.memory(shape, precision, gpu=False) for precision in ("bf16", "fp32"))
+    assert (wide.weights, wide.kv) == (2 * plain.weights, 2 * plain.kv)
 
 
 def test_longer_context_and_more_sequences_take_what_the_formula_says() -> None:
