@@ -41,12 +41,18 @@ class Compressed:
 
 def compressed(source: Path, method: Method, samples: int, seed: int, say: Callable[[str], None] = print) -> Compressed:
     """The checkpoint of `source` quantized with `method`, calibrated on `samples` training questions."""
-    wish = [str(source.resolve()), method, samples if method in CALIBRATED else 0, seed]
+    wish = [str(source.resolve()), stamps(source), method, samples if method in CALIBRATED else 0, seed]
     name = f"quantized-{method}-{cache.key(wish, [sys.modules[__name__]])}"
     if method in PLAIN:
         return Compressed(cache.obtain(name, lambda stage: cast(source, PLAIN[method], stage)), 0.0)
     folder = cache.obtain(name, lambda stage: quantize(source, method, samples, seed, stage, say))
     return Compressed(folder, float(json.loads((folder / MADE).read_text(encoding="utf-8"))["seconds"]))
+
+
+def stamps(source: Path) -> list[tuple[str, int, int]]:
+    """Size and age of the weights: a learner may write another model into the same folder."""
+    files = [(file.name, file.stat()) for file in sorted(source.glob("*.safetensors"))]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
 
 
 def weights_bytes(folder: Path) -> int:
@@ -85,27 +91,44 @@ def quantize(
     source: Path, method: Method, samples: int, seed: int, stage: Path, say: Callable[[str], None]
 ) -> None:  # fmt: skip
     """Quantize into `stage`: weights in the compressed-tensors format, tokenizer as it is, and how long it took."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype="bfloat16")  # what is not quantized stays in this
+    rows = calibration(tokenizer, samples, seed) if method in CALIBRATED else []
+    say(f"quantizing with {method}")
+    began = time.perf_counter()
+    applied(model, tokenizer, recipe(method, group_size(model.config)), rows)
+    seconds = time.perf_counter() - began
+    model.save_pretrained(stage, save_compressed=True)
+    let_go(model)
+    copy_tokenizer(source, stage)
+    (stage / MADE).write_text(json.dumps({"method": method, "seconds": seconds}), encoding="utf-8")
+
+
+def applied(model: Any, tokenizer: Any, modifiers: list[Any], rows: list[dict[str, Sequence[int]]]) -> None:
+    """Let llm-compressor change `model`, which is on the CPU; a GPU computes, layer by layer, where there is one."""
     import torch
     from llmcompressor import oneshot
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
         unpinned()
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    model = AutoModelForCausalLM.from_pretrained(source, dtype="bfloat16")  # what is not quantized stays in this
     data: dict[str, Any] = {}
-    if method in CALIBRATED:
-        rows = calibration(tokenizer, samples, seed)
+    if rows:
         longest = max(len(row["input_ids"]) for row in rows)
         data = {"dataset": dataset(rows), "num_calibration_samples": len(rows), "max_seq_length": longest}
-    say(f"quantizing with {method}")
-    began = time.perf_counter()
-    oneshot(model=model, tokenizer=tokenizer, recipe=recipe(method, group_size(model.config)), **data)
-    seconds = time.perf_counter() - began
-    model.save_pretrained(stage, save_compressed=True)
-    copy_tokenizer(source, stage)
-    (stage / MADE).write_text(json.dumps({"method": method, "seconds": seconds}), encoding="utf-8")
+    oneshot(model=model, tokenizer=tokenizer, recipe=modifiers, **data)
+
+
+def let_go(model: Any) -> Any:
+    """The model as an ordinary one on the CPU again: no weights fetched layer by layer, no session that keeps it."""
+    from compressed_tensors.offload import remove_dispatch
+    from llmcompressor import active_session
+
+    active_session().reset()
+    remove_dispatch(model).tie_weights()  # a tied weight was split in two
+    return model.eval()
 
 
 def group_size(config: Any) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.api import UserError
-from tasks.models import quiz
+from tasks.models import lm, quiz
 from tasks.services.llm import client
 from tasks.services.llm.endpoint import Endpoint, post
 
@@ -49,18 +49,18 @@ METRICS = {
 
 
 def exam(tokenizer: Any, n: int, seed: int, tasks: Sequence[str] | None = None) -> Exam:
-    """`n` held-out questions, templated as the user's turn of a conversation."""
-    questions = quiz.held_out(n, seed, tasks)
-    prompts = [asked(tokenizer, question.prompt) for question in questions]
+    """`n` held-out questions, worded for the tokenizer's model and templated as the user's turn of a conversation."""
+    questions, folder = quiz.held_out(n, seed, tasks), Path(tokenizer.name_or_path)
+    prompts = [asked(tokenizer, lm.worded(folder, question.prompt)) for question in questions]
     spoken = tokenizer([one.answer for one in questions], add_special_tokens=False)["input_ids"]
     replies = [[*ids, tokenizer.eos_token_id] for ids in spoken]
     return Exam(questions, prompts, replies)
 
 
 def asked(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of one user's turn, up to where the assistant begins."""
+    """Token ids of one user's turn, up to where the assistant begins: with its answer, not with its thoughts."""
     turn = [{"role": "user", "content": prompt}]
-    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, enable_thinking=False)
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 
@@ -78,7 +78,7 @@ def generated(model: Any, tokenizer: Any, prompts: Sequence[list[int]]) -> Any:
     """New token ids of each prompt, greedy; prompts are padded on the left."""
     import torch
 
-    pad = tokenizer.pad_token_id
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     longest = max(map(len, prompts))
     ids = torch.tensor([[pad] * (longest - len(one)) + one for one in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=model.device)

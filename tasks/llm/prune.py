@@ -7,14 +7,15 @@ out altogether, which leaves smaller dense matrices: the only one that a dense k
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import compression, exam, local
-from tasks.models import lm
+from tasks.llm import compression, exam, local, pace
+from tasks.models import device, lm
 from tasks.services.timing import repeat, spread
 
 METRICS = {
@@ -22,7 +23,7 @@ METRICS = {
     "sparsity_pct": "zeros or removed weights in the linear layers (but the output's), in percent",
     "multiplications_m": "multiplications that a dense kernel does for one token in those layers, millions",
     "size_mb": "parameters as bfloat16, dense, 10^6 bytes",
-    "forward_ms": "one forward pass over a batch of questions, median of the repeats",
+    "forward_ms": "one forward pass over 16 sequences of 128 random tokens, median of the repeats",
     **exam.METRICS,
 }
 BATCH, LENGTH = 16, 128
@@ -41,6 +42,14 @@ class Point(api.Params):
     sparsity: float = Field(default=0.5, ge=0, lt=1)
 
 
+@dataclass(frozen=True)
+class Whole:
+    """The model before: how many weights can be pruned, and its answers."""
+
+    prunable: int
+    marks: exam.Marks
+
+
 def needs(params: Params) -> list[api.Needs]:
     return [local.needs(backend="torch + llm-compressor")]
 
@@ -49,29 +58,42 @@ def run(params: Params, ctx: api.Context) -> None:
     source = lm.home(ctx.settings, ctx.seed, ctx.say)
     tokenizer = exam.tokenizer_of(source)
     given = exam.exam(tokenizer, params.questions, ctx.seed)
-    original = loaded(source)
-    prunable = sum(layer.weight.numel() for layer in linears(original).values())
-    reference = exam.taken(local.settled(original), tokenizer, given)
+    whole = before(local.settled(loaded(source)), tokenizer, given)
+    device.release()
     for point in ctx.points:
-        model = pruned(source, tokenizer, point, params, ctx.seed)
-        marks = exam.taken(model, tokenizer, given)
-        times = forward_ms(model, params.budget_s, ctx.seed)
-        left = sum(int(layer.weight.count_nonzero()) for layer in linears(model).values())
-        total = sum(each.numel() for each in model.parameters())
-        found = {
-            "nonzero_params": sum(int(each.count_nonzero()) for each in model.parameters()),
-            "sparsity_pct": 100 * (1 - left / prunable), "size_mb": 2 * total / 1e6,
-            "multiplications_m": sum(layer.weight.numel() for layer in linears(model).values()) / 1e6,
-            "forward_ms": spread(times).p50, "exact_match_pct": marks.exact_match_pct,
-            "answer_perplexity": marks.perplexity, "agreement_pct": marks.agreement_pct(reference),
-        }  # fmt: skip
-        ctx.record(point, found, {"forward_ms": spread(times)})
+        with device.spared(point, ctx):
+            found, times = measured(
+                pruned(source, tokenizer, point, params, ctx.seed), tokenizer, given, whole, params, ctx.seed
+            )
+            ctx.record(point, found, {"forward_ms": times})
+
+
+def before(model: Any, tokenizer: Any, given: exam.Exam) -> Whole:
+    return Whole(sum(layer.weight.numel() for layer in linears(model).values()), exam.taken(model, tokenizer, given))
+
+
+def measured(
+    model: Any, tokenizer: Any, given: exam.Exam, whole: Whole, params: Params, seed: int
+) -> tuple[dict[str, float], api.Spread]:
+    """What is left of the model, how good it is and how fast."""
+    marks, times = exam.taken(model, tokenizer, given), spread(forward_ms(model, params.budget_s, seed))
+    layers = [layer.weight for layer in linears(model).values()]
+    return {
+        "nonzero_params": sum(int(each.count_nonzero()) for each in model.parameters()),
+        "sparsity_pct": 100 * (1 - sum(int(weight.count_nonzero()) for weight in layers) / whole.prunable),
+        "multiplications_m": sum(weight.numel() for weight in layers) / 1e6,
+        "size_mb": 2 * sum(each.numel() for each in model.parameters()) / 1e6,
+        "forward_ms": times.p50, "exact_match_pct": marks.exact_match_pct, "answer_perplexity": marks.perplexity,
+        "agreement_pct": marks.agreement_pct(whole.marks),
+    }, times  # fmt: skip
 
 
 def loaded(source: Path) -> Any:
+    """The model on the CPU: float32 to compute there, bfloat16 where a GPU will."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(source, dtype="float32").eval()
+    dtype = "bfloat16" if pace.on_gpu() else "float32"
+    return AutoModelForCausalLM.from_pretrained(source, dtype=dtype).eval()
 
 
 def linears(model: Any) -> dict[str, Any]:
@@ -84,15 +106,15 @@ def linears(model: Any) -> dict[str, Any]:
 
 def pruned(source: Path, tokenizer: Any, point: Point, params: Params, seed: int) -> Any:
     model = loaded(source)
-    if point.sparsity:
-        rows = compression.calibration(tokenizer, params.samples, seed)
-        if point.method == "magnitude":
-            by_magnitude(model, point.sparsity)
-        elif point.method == "channels":
-            without_channels(model, point.sparsity, rows)
-        else:
-            by_calibration(model, tokenizer, point, rows)
-    return local.settled(model)
+    rows = compression.calibration(tokenizer, params.samples, seed)
+    if point.sparsity and point.method in ("wanda", "sparsegpt"):
+        by_calibration(model, tokenizer, point, rows)
+    model = local.settled(model)
+    if point.sparsity and point.method == "magnitude":
+        by_magnitude(model, point.sparsity)
+    elif point.sparsity and point.method == "channels":
+        without_channels(model, point.sparsity, rows)
+    return model
 
 
 def by_magnitude(model: Any, sparsity: float) -> None:
@@ -104,16 +126,12 @@ def by_magnitude(model: Any, sparsity: float) -> None:
 
 
 def by_calibration(model: Any, tokenizer: Any, point: Point, rows: list[dict[str, Any]]) -> None:
-    from llmcompressor import oneshot
     from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
 
-    compression.unpinned()
     modifier = WandaPruningModifier if point.method == "wanda" else SparseGPTModifier
     recipe = modifier(sparsity=point.sparsity, mask_structure="0:0", targets=["Linear"], ignore=["re:.*lm_head"])
-    oneshot(
-        model=model, tokenizer=tokenizer, recipe=[recipe], dataset=compression.dataset(rows),
-        num_calibration_samples=len(rows), max_seq_length=max(len(row["input_ids"]) for row in rows),
-    )  # fmt: skip
+    compression.applied(model, tokenizer, [recipe], rows)
+    compression.let_go(model)
 
 
 def without_channels(model: Any, sparsity: float, rows: list[dict[str, Any]]) -> None:
@@ -130,7 +148,7 @@ def without_channels(model: Any, sparsity: float, rows: list[dict[str, Any]]) ->
         hooks.append(layer.mlp.down_proj.register_forward_pre_hook(note))
     with torch.inference_mode():
         for row in rows:
-            model(input_ids=torch.tensor([row["input_ids"]]), use_cache=False)
+            model(input_ids=torch.tensor([row["input_ids"]], device=model.device), use_cache=False)
     for hook in hooks:
         hook.remove()
     for index, layer in enumerate(model.model.layers):

@@ -8,14 +8,16 @@ calibration data (arXiv 2210.17323).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import compression, exam
-from tasks.models import lm
+from tasks.llm import compression, exam, local, pace
+from tasks.models import device, lm
 
 METRICS = {
     "size_mb": "the model with packed weights, 10^6 bytes: see `packed_bytes`",
@@ -52,24 +54,47 @@ def run(params: Params, ctx: api.Context) -> None:
     source = lm.home(ctx.settings, ctx.seed, ctx.say)
     tokenizer = exam.tokenizer_of(source)
     given = exam.exam(tokenizer, params.questions, ctx.seed)
-    original = loaded(source)
-    reference, before = exam.taken(original, tokenizer, given), predictions(original, given)
+    whole = before(local.settled(loaded(source)), tokenizer, given)
+    device.release()
     for point in ctx.points:
-        model = quantized(source, tokenizer, point, params, ctx.seed)
-        marks = exam.taken(model, tokenizer, given)
-        size, each = packed_bytes(original, point.bits, params.group)
-        found = {
-            "size_mb": size / MB, "bits_per_weight": each, "weight_error_pct": weight_error_pct(original, model),
-            "prediction_kl": divergence(before, predictions(model, given)), "answer_perplexity": marks.perplexity,
-            "exact_match_pct": marks.exact_match_pct, "agreement_pct": marks.agreement_pct(reference),
-        }  # fmt: skip
-        ctx.record(point, found)
+        with device.spared(point, ctx):
+            made = quantized(source, tokenizer, point, params, ctx.seed)
+            ctx.record(point, measured(local.settled(made), tokenizer, given, whole, point, params))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The model before: its parameters' count, its linear weights (on the CPU), its predictions and its answers."""
+
+    parameters: int
+    weights: Mapping[str, Any]
+    predictions: Any
+    marks: exam.Marks
+
+
+def before(model: Any, tokenizer: Any, given: exam.Exam) -> Whole:
+    weights = {name: weight.detach().cpu().clone() for name, weight in linear_weights(model).items()}
+    return Whole(model.num_parameters(), weights, predictions(model, given), exam.taken(model, tokenizer, given))
+
+
+def measured(
+    model: Any, tokenizer: Any, given: exam.Exam, whole: Whole, point: Point, params: Params
+) -> dict[str, float]:
+    """Size by the formula, error of weights and predictions, quality."""
+    marks, (size, each) = exam.taken(model, tokenizer, given), packed_bytes(whole, point.bits, params.group)
+    return {
+        "size_mb": size / MB, "bits_per_weight": each, "weight_error_pct": weight_error_pct(whole.weights, model),
+        "prediction_kl": divergence(whole.predictions, predictions(model, given)),
+        "answer_perplexity": marks.perplexity, "exact_match_pct": marks.exact_match_pct,
+        "agreement_pct": marks.agreement_pct(whole.marks),
+    }  # fmt: skip
 
 
 def loaded(source: Path) -> Any:
+    """The model on the CPU: float32 to compute there, bfloat16 where a GPU will."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(source, dtype="float32").eval()
+    return AutoModelForCausalLM.from_pretrained(source, dtype="bfloat16" if pace.on_gpu() else "float32").eval()
 
 
 def linear_weights(model: Any) -> dict[str, Any]:
@@ -81,7 +106,7 @@ def linear_weights(model: Any) -> dict[str, Any]:
 
 
 def quantized(source: Path, tokenizer: Any, point: Point, params: Params, seed: int) -> Any:
-    """The model with its linear weights replaced by what the quantized ones stand for (float32)."""
+    """The model with its linear weights replaced by what the quantized ones stand for."""
     import torch
     from hqq.core.quantize import Quantizer
 
@@ -92,7 +117,7 @@ def quantized(source: Path, tokenizer: Any, point: Point, params: Params, seed: 
         for weight in linear_weights(model).values():
             packed, meta = Quantizer.quantize(
                 weight.data, nbits=point.bits, group_size=params.group, axis=1, optimize=point.method == "hqq",
-                device="cpu", compute_dtype=torch.float32,
+                device="cuda" if pace.on_gpu() else "cpu", compute_dtype=torch.float32,
             )  # fmt: skip
             weight.copy_(Quantizer.dequantize(packed, meta))
     return model
@@ -100,46 +125,43 @@ def quantized(source: Path, tokenizer: Any, point: Point, params: Params, seed: 
 
 def by_gptq(model: Any, tokenizer: Any, point: Point, params: Params, seed: int) -> Any:
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
-    from llmcompressor import oneshot
     from llmcompressor.modifiers.gptq import GPTQModifier
 
-    compression.unpinned()
     weights = QuantizationArgs(
         num_bits=point.bits, type="int", strategy="group", group_size=params.group, symmetric=False
     )
     groups = {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
-    rows = compression.calibration(tokenizer, params.samples, seed)
-    oneshot(
-        model=model, tokenizer=tokenizer, recipe=[GPTQModifier(config_groups=groups, ignore=compression.KEPT)],
-        dataset=compression.dataset(rows), num_calibration_samples=len(rows),
-        max_seq_length=max(len(row["input_ids"]) for row in rows),
-    )  # fmt: skip
-    return model.eval()
+    modifiers = [GPTQModifier(config_groups=groups, ignore=compression.KEPT)]
+    compression.applied(model, tokenizer, modifiers, compression.calibration(tokenizer, params.samples, seed))
+    return compression.let_go(model)
 
 
-def packed_bytes(model: Any, bits: int, group: int) -> tuple[float, float]:
+def packed_bytes(whole: Whole, bits: int, group: int) -> tuple[float, float]:
     """(bytes of the whole model, bits of each quantized weight): `bits` each, a scale and a zero point per group."""
-    weights = sum(weight.numel() for weight in linear_weights(model).values())
-    rest = sum(each.numel() for each in model.parameters()) - weights
+    weights = sum(weight.numel() for weight in whole.weights.values())
     each = bits + (SCALE_BITS + ZERO_BITS) / group
-    return (weights * each + rest * REST_BITS) / 8, each
+    return (weights * each + (whole.parameters - weights) * REST_BITS) / 8, each
 
 
-def weight_error_pct(original: Any, model: Any) -> float:
-    before, after = linear_weights(original), linear_weights(model)
-    error = sum(float((before[name] - after[name]).square().sum()) for name in before)
-    return 100 * math.sqrt(error / sum(float(weight.square().sum()) for weight in before.values()))
+def weight_error_pct(before: Mapping[str, Any], model: Any) -> float:
+    """Frobenius norm of what the linear weights differ from `before`, in percent of its norm."""
+    error = norm = 0.0
+    for name, weight in linear_weights(model).items():
+        whole = before[name].to(weight.device).float()
+        error += float((whole - weight.float()).square().sum())
+        norm += float(whole.square().sum())
+    return 100 * math.sqrt(error / norm)
 
 
 def predictions(model: Any, given: exam.Exam) -> Any:
-    """Log-probabilities [answer tokens, vocabulary] where the right answers are predicted."""
+    """Log-probabilities [answer tokens, vocabulary] where the right answers are predicted, on the CPU."""
     import torch
 
     found = []
     for prompt, reply in zip(given.prompts, given.replies, strict=True):
         with torch.inference_mode():
-            logits = model(input_ids=torch.tensor([prompt + reply]), use_cache=False).logits[0]
-        found.append(torch.log_softmax(logits[len(prompt) - 1 : -1].float(), dim=-1))
+            logits = model(input_ids=torch.tensor([prompt + reply], device=model.device), use_cache=False).logits[0]
+        found.append(torch.log_softmax(logits[len(prompt) - 1 : -1].float(), dim=-1).cpu())
     return torch.cat(found)
 
 

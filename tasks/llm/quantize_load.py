@@ -15,12 +15,12 @@ from pydantic import Field
 from tasks import api
 from tasks.llm import exam, local, memory, pace
 from tasks.llm.twin import Shape, stands_for
-from tasks.models import lm
+from tasks.models import device, lm
 from tasks.services.timing import spread
 
 METRICS = {
     "weights_mb": "all tensors of the loaded model, 10^6 bytes, each storage counted once",
-    "peak_memory_mb": "the most memory that loading it and answering took beyond what was in use before",
+    "peak_memory_mb": "the most memory that loading it and one answer took beyond what was in use before",
     "decode_tps": "output tokens per second of one sequence, median of the repeats",
     **exam.METRICS,
 }
@@ -53,14 +53,17 @@ def run(params: Params, ctx: api.Context) -> None:
     tokenizer = exam.tokenizer_of(source)
     given = exam.exam(tokenizer, params.questions, ctx.seed)
     reference = exam.taken(loaded(source, "bf16" if pace.on_gpu() else "fp32"), tokenizer, given)
+    device.release()
     for point in ctx.points:
-        marks = exam.taken(loaded(source, point.precision), tokenizer, given)
-        found, rates = weighed(wide, point.precision, params.repeats, ctx.seed)
-        quality = {
-            "exact_match_pct": marks.exact_match_pct, "answer_perplexity": marks.perplexity,
-            "agreement_pct": marks.agreement_pct(reference),
-        }  # fmt: skip
-        ctx.record(point, {**found, **quality}, {"decode_tps": spread(rates)})
+        with device.spared(point, ctx):
+            marks = exam.taken(loaded(source, point.precision), tokenizer, given)
+            device.release()
+            found, rates = weighed(wide, point.precision, params.repeats, ctx.seed)
+            quality = {
+                "exact_match_pct": marks.exact_match_pct, "answer_perplexity": marks.perplexity,
+                "agreement_pct": marks.agreement_pct(reference),
+            }  # fmt: skip
+            ctx.record(point, {**found, **quality}, {"decode_tps": spread(rates)})
 
 
 def loaded(folder: Path, precision: str) -> Any:
@@ -68,10 +71,12 @@ def loaded(folder: Path, precision: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    if not pace.on_gpu():
+        torch.set_num_threads(1)
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    device = "cuda" if pace.on_gpu() else "cpu"
+    place = "cuda" if pace.on_gpu() else "cpu"  # where it is quantized; a quantized model refuses to be moved
     more = {"quantization_config": wish} if (wish := config(precision)) else {}
-    return local.settled(AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=device, **more))
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=place, **more).eval()
 
 
 def config(precision: str) -> Any:
@@ -91,17 +96,20 @@ def config(precision: str) -> Any:
 
 
 def weighed(folder: Path, precision: str, repeats: int, seed: int) -> tuple[dict[str, float], list[float]]:
-    """Memory and decoding speed of the model in `folder`; the rates of the repeats after a warm-up."""
+    """Memory and decoding speed of the model in `folder`; the rates of the repeats after a warm-up.
+
+    Counting memory on a CPU makes allocating slow: the repeats come after it.
+    """
     import torch
 
-    device = torch.device("cuda" if pace.on_gpu() else "cpu")
-
-    def work() -> tuple[float, list[float]]:
+    def work() -> tuple[Any, float]:
         model = loaded(folder, precision)
-        rates = [rate(model, seed + turn) for turn in range(repeats + 1)][1:]
-        return held_bytes(model), rates
+        held = held_bytes(model)  # bitsandbytes takes its scales elsewhere at the first answer
+        rate(model, seed)
+        return model, held
 
-    (held, rates), peak = memory.peak_mib(work, device)
+    (model, held), peak = memory.peak_mib(work, torch.device("cuda" if pace.on_gpu() else "cpu"))
+    rates = [rate(model, seed + turn) for turn in range(1, repeats + 2)][1:]
     found = {"weights_mb": held / MB, "peak_memory_mb": peak * memory.MIB / MB, "decode_tps": spread(rates).p50}
     return found, rates
 

@@ -18,6 +18,7 @@ __all__ = [
     "FACTS",
     "START",
     "TEMPLATE",
+    "TERSE",
     "Facts",
     "Part",
     "Shape",
@@ -30,9 +31,11 @@ __all__ = [
     "facts",
     "home",
     "new_tokenizer",
+    "worded",
 ]  # fmt: skip
 
 Part = Literal["base", "draft"]
+TERSE = "Answer with the bare answer alone: no sentence, no article, no full stop."
 KEYS: dict[Part, str] = {"base": "lm", "draft": "draft"}
 
 
@@ -57,6 +60,11 @@ def home(settings: Mapping[str, Any], seed: int, say: Callable[[str], None] = pr
 def facts(folder: Path) -> Facts:
     """How a trained model came about; FileNotFoundError for one that was fetched."""
     return Facts(**json.loads((folder / FACTS).read_text(encoding="utf-8")))
+
+
+def worded(folder: Path, prompt: str) -> str:
+    """A question of `quiz` as it is put to the model of `folder`: only those made here know to answer in a word."""
+    return prompt if (folder / FACTS).exists() else f"{TERSE} {prompt}"
 
 
 def describe(folder: Path) -> Shape:

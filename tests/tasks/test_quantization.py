@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import pytest
 
 from tasks.llm import compression, exam, pace
+from tasks.models import lm
 
 
 @pytest.mark.slow
@@ -82,3 +84,37 @@ def test_speed_is_measured_on_other_prompts_each_time_and_not_in_the_warm_up(mon
     assert rates == [32.0] * pace.MIN_REPEATS
     assert len(asked) == len(rates) + 1
     assert asked[0] != asked[1] != asked[2]
+
+
+class Words:
+    """A tokenizer of whole words, with a template like Qwen3's, which thinks unless it is told not to."""
+
+    eos_token_id = -1
+
+    def __init__(self, folder):
+        self.name_or_path = str(folder)
+
+    def apply_chat_template(self, turns, *, tokenize, add_generation_prompt, enable_thinking=True):
+        return f"user {turns[0]['content']} assistant {'<think>' if enable_thinking else ''}"
+
+    def __call__(self, texts, add_special_tokens):
+        split = [text.split() for text in ([texts] if isinstance(texts, str) else texts)]
+        return {"input_ids": split[0] if isinstance(texts, str) else split}
+
+
+def test_a_hubs_model_is_told_to_answer_in_a_word_and_one_made_here_is_asked_as_it_was_taught(tmp_path):
+    (made,) = exam.exam(Words(tmp_path / "hub"), 1, 90).prompts
+    assert " ".join(made).startswith(f"user {lm.TERSE} ")
+    assert "<think>" not in made
+    (tmp_path / lm.FACTS).write_text("{}", encoding="utf-8")
+    given = exam.exam(Words(tmp_path), 1, 90)
+    assert " ".join(given.prompts[0]) == f"user {given.questions[0].prompt} assistant"
+
+
+def test_a_model_written_anew_into_the_same_folder_is_another_one(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"one")
+    before = compression.stamps(tmp_path)
+    assert compression.stamps(tmp_path) == before
+    os.utime(weights, ns=(0, 0))
+    assert compression.stamps(tmp_path) != before
