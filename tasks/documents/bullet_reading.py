@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
-from tasks.documents import stored, tracing
+from tasks.documents import measured_model, stored, tracing
 from tasks.documents.figures import number
 from tasks.documents.stored import Record
 
@@ -28,7 +28,8 @@ def cited(bullet: str, records: Sequence[Record]) -> tuple[list[Record], list[st
 
 
 def faults(bullet: str, records: Sequence[Record]) -> list[str]:
-    """What keeps a bullet from being true: no record, one that did not pass, a foreign number, a hidden stand-in."""
+    """What keeps a bullet from being true: no record, one that did not pass, a foreign number, a hidden stand-in or
+    model."""
     found, unknown = cited(bullet, records)
     wrong = [f"{name} is no stored record (or has been measured again since)" for name in unknown]
     if not found and not unknown:
@@ -38,6 +39,8 @@ def faults(bullet: str, records: Sequence[Record]) -> list[str]:
             wrong.append(f"{stored.name(record)} is {record['status']}, not passed")
         elif record["tier"] == "stand-in" and not names_stand_in(bullet, record):
             wrong.append(f"{stored.name(record)} stands in for {record['stand_in_for']}, and it does not say so")
+        if not all(measured_model.named(model, bullet) for model in measured_model.of(record)):
+            wrong.append(f"{stored.name(record)} was measured on {measured_model.words(record)}; it does not say so")
     return wrong + [f"{number} is in none of its records" for number in untraced(bullet, found)]
 
 

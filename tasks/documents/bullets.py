@@ -1,11 +1,11 @@
-"""Résumé bullets from records: did what, measured by what, how; baseline → value, hardware, record."""
+"""Résumé bullets from records: did what, measured by what, how; baseline → value, hardware, model, record."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.documents import stored
+from tasks.documents import measured_model, stored
 from tasks.documents.figures import heading, number
 from tasks.documents.stored import Record
 
@@ -13,14 +13,16 @@ Highlight = Mapping[str, Any]
 
 BULLET = {
     "en": "- {did}: {metric} {baseline} → {value}{unit} ({ratio}× {better}), measured with {how}{samples}, "
-    "on {hardware}{stand_in} [{record}]",
+    "on {hardware}{stand_in}{model} [{record}]",
     "zh": "- {did}：{metric} {baseline} → {value}{unit}（{ratio}× {better}），测量方法：{how}{samples}，"
-    "硬件：{hardware}{stand_in} [{record}]",
+    "硬件：{hardware}{stand_in}{model} [{record}]",
 }
 BETTER = {"en": {"lower": "lower", "higher": "higher"}, "zh": {"lower": "降低", "higher": "提升"}}
 SAMPLES = {"en": " (n={})", "zh": "（n={}）"}
 STAND_IN = {"en": "; {} as a stand-in for {}", "zh": "；以 {} 替代 {}"}
+MODEL = {"en": "; model: {}", "zh": "；模型：{}"}
 HARDWARE = {"en": "{}, {} cores", "zh": "{}，{} 核"}
+GPUS = {"en": "a machine with {} and {}", "zh": "{}，{}"}
 SHORT = {
     "en": "Only {} of {} bullets: these have no passing record that shows the improvement: {}",
     "zh": "只有 {} 条（应为 {} 条）：以下实验没有能证明改进的通过记录：{}",
@@ -67,8 +69,9 @@ def bullet(highlight: Highlight, records: Sequence[Record], lang: str) -> str:
         ratio=number(ratio),
         better=BETTER[lang][highlight["better"]],
         samples=samples(rows[1] or {}, metric, lang),
-        hardware=HARDWARE[lang].format(record["machine"]["cpu"], record["machine"]["cores"]),
+        hardware=hardware(record, lang),
         stand_in=STAND_IN[lang].format(record["backend"], record["stand_in_for"]) if stands_in(record) else "",
+        model=MODEL[lang].format(said) if (said := measured_model.words(record, lang)) else "",
         record=stored.cited(record),
     )
 
@@ -82,6 +85,14 @@ def gain(before: float, after: float, better: str) -> float:
 
 def stands_in(record: Record) -> bool:
     return bool(record["tier"] == "stand-in")
+
+
+def hardware(record: Record, lang: str) -> str:
+    """The machine: its processor, and the GPUs that it has."""
+    machine = record["machine"]
+    text = HARDWARE[lang].format(machine["cpu"], machine["cores"])
+    gpus = ", ".join(dict.fromkeys(stored.gpu_name(gpu) for gpu in machine.get("gpus", ())))
+    return GPUS[lang].format(text, gpus) if gpus else text
 
 
 def heading_name(metric: str, lang: str) -> str:

@@ -60,9 +60,12 @@ def number(value: float) -> str:
 
 
 def split_unit(metric: str) -> tuple[str, str]:
-    """`latency_p99_ms` → (`latency p99`, `ms`); a name without a known unit is all name."""
+    """`latency_p99_ms` → (`latency p99`, `ms`); a name without a known unit is all name.
+
+    What follows `per` is no unit of the figure: `tokens_per_gib` counts tokens.
+    """
     for suffix in sorted(UNITS, key=len, reverse=True):
-        if metric.endswith("_" + suffix):
+        if metric.endswith("_" + suffix) and not metric.endswith("_per_" + suffix):
             return metric[: -len(suffix) - 1].replace("_", " "), UNITS[suffix]
     return metric.replace("_", " "), ""
 

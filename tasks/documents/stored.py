@@ -41,6 +41,11 @@ def cited(record: Record) -> str:
     return f"{name(record)}#{record['uuid'].replace('-', '')[:8]}"
 
 
+def gpu_name(gpu: str) -> str:
+    """`NVIDIA H100 80GB HBM3, 79.6 GiB, sm_90` → `NVIDIA H100 80GB HBM3`."""
+    return gpu.partition(",")[0]
+
+
 def label(record: Record | None, lang: str = "en") -> str:
     """The tier as a badge: `native`, `stand-in for tensorrt`, or what kept the experiment from being measured."""
     words = WORDS[lang]

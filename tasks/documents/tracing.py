@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.documents import measured_model
 from tasks.documents.figures import number
-from tasks.documents.stored import Record
+from tasks.documents.stored import Record, gpu_name
 
 NUMBER = re.compile(r"(?<![A-Za-z0-9_.,])[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?(?![0-9])")
 CITATION = re.compile(r"(?:day\d+|[a-z]+(?:-[a-z0-9]+)+)/[\w.-]+(?:\+[0-9a-f]{8})?(?:#[\w-]+)?")
@@ -49,7 +50,7 @@ def values(record: Record) -> Iterator[float]:
 
 
 def facts(record: Record) -> Iterator[float]:
-    """Every number that a record holds beside its measurements: points, parameters, claims, the machine."""
+    """Every number that a record holds beside its measurements: points, parameters, claims, machine, model."""
     for part in ("params", "matrix"):
         yield from scalars(record["stanza"].get(part) or {})
     for row in record["rows"]:
@@ -57,6 +58,8 @@ def facts(record: Record) -> Iterator[float]:
     for claim in record["claims"]:
         yield from scalars({key: claim.get(key) for key in ("value", "measured", "at", "over")})
     yield from (record["machine"][key] for key in MACHINE if key in record["machine"])
+    for model in measured_model.of(record):
+        yield from model.size.values()
     yield from record["points"].values()
     yield record["seconds"]
 
@@ -79,6 +82,8 @@ def known_texts(records: Iterable[Record]) -> set[str]:
     texts: set[str] = set()
     for record in records:
         texts |= {record["id"], str(record["machine"].get("cpu", "")), str(record["machine"].get("os", ""))}
+        texts |= {gpu_name(gpu) for gpu in record["machine"].get("gpus", ())}
+        texts |= {name for model in measured_model.of(record) for name in model.names}
         texts |= {f"{package} {version}" for package, version in record["versions"].items()}
         texts |= set(record["stanza"].get("metrics") or [])
         for said in (record["stanza"].get("title"), *(claim["text"] for claim in record["claims"])):

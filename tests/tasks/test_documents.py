@@ -46,6 +46,8 @@ def test_headings_carry_the_unit_in_both_languages() -> None:
     assert heading("latency_p99_ms") == "latency p99 (ms)"
     assert heading("throughput_samples_s", "zh") == "吞吐量 (样本/秒)"
     assert heading("replicas") == "replicas"
+    assert heading("output_tokens_per_s") == "output tokens (per second)"
+    assert heading("max_tokens_per_gib") == "max tokens per gib"
 
 
 def test_numbers_are_quantities_and_not_parts_of_names() -> None:
@@ -107,6 +109,42 @@ def test_bullets_trace_and_name_stand_ins(records: dict[str, Any], lang: str) ->
     lines = bullet_reading.bullets(bullets.written(highlights, held, 3, lang))
     assert len(lines) == 3
     assert [bullet_reading.faults(line, held) for line in lines] == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen", "said"),
+    [
+        ("kv_cache", {"id": "tiny", "lm": {"layers": 3, "hidden": 128}},
+         "tiny, small and trained on the spot (3 layers of width 128)"),
+        ("kv_cache", {"id": "qwen2.5-7b", "lm": {"repo": "Qwen/Qwen2.5-7B-Instruct"}}, "Qwen2.5-7B-Instruct"),
+        ("kv_cache", {"id": "own", "lm": {"repo": "a/b", "folder": "/models/mine-13b"}}, "mine-13b"),
+        ("diffusion", {"id": "qwen2.5-7b", "lm": {"repo": "Qwen/Qwen2.5-7B-Instruct"}},
+         "tiny-diffusion, small and trained on the spot"),
+        ("engine_build", {"id": "tiny", "encoder": {"layers": 3, "hidden": 128}}, ""),
+    ],
+)  # fmt: skip
+def test_a_bullet_names_the_model_and_its_numbers_trace(
+    records: dict[str, Any], kind: str, chosen: dict[str, Any], said: str
+) -> None:
+    record = {**records["instances-1-2-4-throughput"], "kind": kind, "settings": {"model": chosen}}
+    highlight = {
+        "experiment": stored.name(record), "metric": "throughput_rps", "baseline": {"instances": 1},
+        "value": {"instances": 4}, "better": "higher", "did": {"en": "D", "zh": "D"}, "how": {"en": "H", "zh": "H"},
+    }  # fmt: skip
+    for lang in ("en", "zh"):
+        line = bullets.bullet(highlight, [record], lang)
+        assert bullet_reading.faults(line, [record]) == []
+        untold = line.partition("; model: " if lang == "en" else "；模型：")[0] + f" [{stored.name(record)}]"
+        assert bool(bullet_reading.faults(untold, [record])) == bool(said)
+    assert ("; model: " + said in bullets.bullet(highlight, [record], "en")) == bool(said)
+
+
+def test_a_bullet_of_a_machine_with_gpus_names_them(records: dict[str, Any]) -> None:
+    record = copy.deepcopy(records["instances-1-2-4-throughput"])
+    record["machine"]["gpus"] = ["NVIDIA H100 80GB HBM3, 79.6 GiB, sm_90"] * 2
+    said = bullets.hardware(record, "en")
+    assert said == "a machine with Intel(R) Xeon(R) Processor @ 2.70GHz, 2 cores and NVIDIA H100 80GB HBM3"
+    assert bullet_reading.untraced(said, [record]) == []
 
 
 def test_a_highlight_that_got_worse_is_left_out_and_the_file_says_so(records: dict[str, Any]) -> None:
