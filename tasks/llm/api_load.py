@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import subprocess
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ TOOLS = ("ab", "hey")
 class Params(serving.Served):
     tokens: int = Field(default=32, ge=1)  # of every answer
     rounds: int = Field(default=8, ge=1)  # requests of a load: concurrency × rounds
-    minimum: int = Field(default=24, ge=1)
+    minimum: int = Field(default=24, ge=1)  # requests of any load, made up to whole rounds
 
 
 class Point(api.Params):
@@ -41,7 +42,7 @@ class Point(api.Params):
 
 METRICS = {
     "requests_per_s": "requests answered per second, by the tool",
-    "latency_p50_ms": "median time of a request, from the tool's own samples",
+    "latency_p50_ms": "median time of a request, from the tool's own samples (ab's hold refused requests too)",
     "latency_p95_ms": "95th percentile of the same",
     "latency_p99_ms": "99th percentile of the same",
     "failed_requests": "requests not answered with 200",
@@ -77,9 +78,9 @@ def run(params: Params, ctx: api.Context) -> None:
         body = ctx.scratch / "request.json"
         body.write_text(json.dumps(asked(server, prompt, params)), encoding="utf-8")
         before = figures.metrics(server)
-        count = max(params.minimum, point.concurrency * params.rounds)
+        rounds = max(params.rounds, math.ceil(params.minimum / point.concurrency))  # hey sends whole rounds only
         try:
-            report = attack(point, count, f"{server.address}/v1/completions", body, ctx.scratch)
+            report = attack(point, rounds * point.concurrency, f"{server.address}/v1/completions", body, ctx.scratch)
         except api.UserError as error:
             raise endpoint.explained(server, error) from error
         record(ctx, point, params, report, figures.metrics(server).since(before))
@@ -148,13 +149,13 @@ def read_hey(report: str, requests: int) -> Report:
 
 def record(ctx: api.Context, point: Point, params: Params, report: Report, server: figures.Samples) -> None:
     latency = spread(report.latencies_ms)
-    generated = server.values["vllm:generation_tokens_total"]
+    generated = server.value(figures.GENERATED)
     metrics = {
         "requests_per_s": report.requests_per_s, "latency_p50_ms": latency.p50, "latency_p95_ms": latency.p95,
         "latency_p99_ms": latency.p99, "failed_requests": report.failed,
         "output_tokens_per_s": generated / report.seconds,
         "server_ttft_p50_ms": server.quantile(figures.TTFT, 0.5) * 1000,
-        "server_running_mean": server.values[f"{figures.E2E}_sum"] / report.seconds,
+        "server_running_mean": server.value(f"{figures.E2E}_sum") / report.seconds,
         "tokens_expected_pct": 100 * generated / (len(report.latencies_ms) * params.tokens),
     }  # fmt: skip
     ctx.record(point, metrics, {"latency_p50_ms": latency})

@@ -108,7 +108,7 @@ def put(server: Endpoint, concurrency: int, folder: Path, params: Params, ctx: a
     kept = result.goodput_rps / result.requests_per_s
     met = kept >= params.share and not result.failed
     ctx.say(f"{concurrency} at a time: {kept:.0%} within the SLO")
-    queue = figures.metrics(server).since(before).mean("vllm:request_queue_time_seconds")
+    queue = figures.metrics(server).since(before).mean(figures.QUEUE)
     return Probe(concurrency, result, met, queue * 1000)
 
 
@@ -125,7 +125,7 @@ def record(ctx: api.Context, params: Params, folder: Path, size: int, server: En
         "ttft_p95_ms": best.result.ttft.p95, "tpot_p95_ms": best.result.tpot.p95,
         "goodput_rps": best.result.goodput_rps, "output_tokens_per_s": best.result.output_tokens_per_s,
         "server_queue_ms": over.queue_ms, "probes_count": len(made),
-        "preemptions": figures.metrics(server).since(before).values.get("vllm:num_preemptions_total", 0.0),
+        "preemptions": figures.metrics(server).since(before).value(figures.PREEMPTIONS),
     }  # fmt: skip
     scatter = {"ttft_p95_ms": best.result.ttft, "tpot_p95_ms": best.result.tpot}
     ctx.record(point, metrics, scatter, remark(ceiling, failed_at, params))

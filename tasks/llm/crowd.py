@@ -32,9 +32,9 @@ class Peaks:
     usage: float = 0.0
 
     def take(self, seen: figures.Samples) -> None:
-        self.running = max(self.running, seen.values.get("vllm:num_requests_running", 0.0))
-        self.waiting = max(self.waiting, seen.values.get("vllm:num_requests_waiting", 0.0))
-        self.usage = max(self.usage, seen.values.get("vllm:kv_cache_usage_perc", 0.0))
+        self.running = max(self.running, seen.value("vllm:num_requests_running"))
+        self.waiting = max(self.waiting, seen.value("vllm:num_requests_waiting"))
+        self.usage = max(self.usage, seen.value("vllm:kv_cache_usage_perc"))
 
 
 def press(server: Endpoint, count: int, *, prompt: int, output: int, seed: int, vocab: int) -> dict[str, float]:
@@ -49,7 +49,7 @@ def press(server: Endpoint, count: int, *, prompt: int, output: int, seed: int, 
     load = figures.metrics(server).since(before)
     return {
         "running_peak": peaks.running, "waiting_peak": peaks.waiting, "kv_usage_peak_pct": peaks.usage * 100,
-        "preemptions": load.values.get("vllm:num_preemptions_total", 0.0),
+        "preemptions": load.value(figures.PREEMPTIONS),
         "crowd_tokens_per_s": sum(answer.tokens for answer in answers) / client.span_s(answers),
         "server_ttft_p50_ms": load.quantile(figures.TTFT, 0.5) * 1000,
     }  # fmt: skip

@@ -110,4 +110,4 @@ def own_figures(load: figures.Samples) -> dict[str, float]:
         f"server_{phase}_ms": load.mean(f"vllm:request_{phase}_time_seconds") * 1000
         for phase in ("queue", "prefill", "decode")
     }
-    return {**tails, **means, "preemptions": load.values.get("vllm:num_preemptions_total", 0.0)}
+    return {**tails, **means, "preemptions": load.value(figures.PREEMPTIONS)}

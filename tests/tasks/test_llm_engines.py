@@ -175,6 +175,8 @@ def test_quantiles_of_a_histogram_are_interpolated() -> None:
     assert read.quantile("t", 0.99) == pytest.approx(0.2)  # beyond the last bound nothing more is known
     assert read.mean("t") == pytest.approx(0.225)
     assert read.since(read).quantile("t", 0.5) == 0
+    with pytest.raises(UserError, match="tell no u_count"):  # not a zero: nothing was measured
+        read.mean("u")
 
 
 def test_gguf_knows_how_words_are_split_or_says_that_it_does_not(tmp_path: Path) -> None:

@@ -64,6 +64,12 @@ def test_a_failed_request_counts_as_failed_and_in_no_time() -> None:
     assert set(result.metrics()) == set(bench.METRICS)
 
 
+def test_answers_of_one_token_have_no_time_per_further_token() -> None:
+    result = bench.read({**FOUND, "output_lens": [1, 1, 0, 1], "itls": [[], [], [], []]})
+    assert not {"tpot_p50_ms", "itl_p50_ms"} & {*result.metrics(), *result.spreads()}
+    assert result.metrics()["ttft_p50_ms"] == pytest.approx(20)
+
+
 def context(out: Path, points: Sequence[Any]) -> api.Context:
     return api.Context(day=out, scratch=out, settings={}, out=out, points=points, spec="test")
 

@@ -61,10 +61,9 @@ class Result:
     errors: Sequence[str]
 
     def metrics(self) -> dict[str, float]:
-        """The figures under the names that rows carry."""
-        named = {"ttft": self.ttft, "tpot": self.tpot, "itl": self.itl, "e2e": self.e2e}
+        """The figures under the names that rows carry; answers of one token have neither TPOT nor ITL."""
         tails = {
-            f"{name}_p{share}_ms": getattr(one, f"p{share}") for name, one in named.items() for share in (50, 95, 99)
+            f"{name}_p{share}_ms": getattr(one, f"p{share}") for name, one in self.times() for share in (50, 95, 99)
         }
         return {
             **tails, "requests_per_s": self.requests_per_s, "output_tokens_per_s": self.output_tokens_per_s,
@@ -73,7 +72,12 @@ class Result:
         }  # fmt: skip
 
     def spreads(self) -> dict[str, Spread]:
-        return {"ttft_p50_ms": self.ttft, "tpot_p50_ms": self.tpot, "itl_p50_ms": self.itl, "e2e_p50_ms": self.e2e}
+        return {f"{name}_p50_ms": one for name, one in self.times()}
+
+    def times(self) -> list[tuple[str, Spread]]:
+        """The times of which there are samples, by name."""
+        named = {"ttft": self.ttft, "tpot": self.tpot, "itl": self.itl, "e2e": self.e2e}
+        return [(name, one) for name, one in named.items() if one.n]
 
 
 METRICS = {
@@ -184,5 +188,5 @@ def read(found: Mapping[str, Any]) -> Result:
 
 
 def scatter(samples: Sequence[float]) -> Spread:
-    """Percentiles; of no samples at all (one output token has no TPOT) they are not a number."""
+    """Percentiles; of no samples at all they are not a number."""
     return spread(samples) if samples else Spread(0, math.nan, math.nan, math.nan, math.nan)

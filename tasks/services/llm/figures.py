@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from math import inf
 from urllib.request import urlopen
 
-from tasks.services.llm.endpoint import Endpoint
+from tasks.api import UserError
+from tasks.services.llm.endpoint import Endpoint, explained
 
 TTFT, ITL = "vllm:time_to_first_token_seconds", "vllm:inter_token_latency_seconds"
 TPOT, E2E = "vllm:request_time_per_output_token_seconds", "vllm:e2e_request_latency_seconds"
+QUEUE = "vllm:request_queue_time_seconds"
+PREEMPTIONS, GENERATED = "vllm:num_preemptions_total", "vllm:generation_tokens_total"
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,23 @@ class Samples:
         }
         return Samples(values, buckets)
 
+    def value(self, name: str) -> float:
+        """A sample's value; UserError when the server does not tell it (another version may name it otherwise)."""
+        if name not in self.values:
+            raise UserError(
+                f"its /metrics tell no {name}", where="server", remedy="install the version of the lock file"
+            )
+        return self.values[name]
+
     def mean(self, histogram: str) -> float:
         """The histogram's mean, in its unit; 0 without observations."""
-        count = self.values.get(f"{histogram}_count", 0.0)
-        return self.values[f"{histogram}_sum"] / count if count else 0.0
+        count = self.value(f"{histogram}_count")
+        return self.value(f"{histogram}_sum") / count if count else 0.0
 
     def quantile(self, histogram: str, q: float) -> float:
         """Interpolated within its bucket, as Prometheus' `histogram_quantile` does; 0 without observations."""
-        counts = sorted(self.buckets.get(histogram, {}).items())
-        total = counts[-1][1] if counts else 0.0
+        total = self.value(f"{histogram}_count")
+        counts = sorted(self.buckets[histogram].items())
         below, under = 0.0, 0.0
         for bound, count in counts if total else ():
             if count >= q * total:
@@ -65,7 +76,10 @@ def read(text: str) -> Samples:
     return Samples(values, buckets)
 
 
-def metrics(endpoint: Endpoint) -> Samples:
-    """The server's figures now."""
-    with urlopen(f"{endpoint.address}/metrics", timeout=30) as answer:
-        return read(answer.read().decode())
+def metrics(server: Endpoint) -> Samples:
+    """The server's figures now; DeadServerError when it has ended."""
+    try:
+        with urlopen(f"{server.address}/metrics", timeout=30) as answer:
+            return read(answer.read().decode())
+    except OSError as error:
+        raise explained(server, error) from error
