@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ TITLE = "vLLM: latency against throughput"
 
 
 def draw(ctx: api.Context, file: Path) -> None:
-    """A PNG when an axis of load has at least three measured points (an earlier, interrupted run's too)."""
-    rows = api.read_rows(ctx.out / "rows.jsonl", ctx.spec)
+    """A PNG when at least three measured points (an earlier, interrupted run's too) differ in their load alone."""
+    rows = [row for row in api.read_rows(ctx.out / "rows.jsonl", ctx.spec) if row["metrics"]]
     for axis in AXES:
-        swept = sorted((row for row in rows if row["metrics"] and axis in row["point"]), key=lambda r: r["point"][axis])
-        if len(swept) >= 3:
-            picture(swept, axis, file)
+        others = {json.dumps({**row["point"], axis: None}, sort_keys=True) for row in rows}
+        if len(rows) >= 3 and len(others) == 1 and all(axis in row["point"] for row in rows):
+            picture(sorted(rows, key=lambda row: float(row["point"][axis])), axis, file)
 
 
 def knee(rows: list[dict[str, Any]]) -> dict[str, Any]:

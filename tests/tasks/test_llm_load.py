@@ -200,8 +200,17 @@ def test_the_knee_is_where_throughput_over_response_time_is_highest(tmp_path: Pa
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_points_of_one_load_and_several_lengths_are_no_curve(tmp_path: Path) -> None:
+    ctx = context(tmp_path, ())
+    for length in (16, 64, 256):
+        ctx.record(LoadPoint(request_rate=2.0, prompt_tokens=length), {"power": float(length)})
+    curve.draw(ctx, tmp_path / "curve.png")
+    assert not (tmp_path / "curve.png").exists()
+
+
 class LoadPoint(api.Params):
     request_rate: float = 0.0
+    prompt_tokens: int = 0
 
 
 def engine_of_this_test() -> int:
