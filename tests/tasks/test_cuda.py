@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,6 @@ DAYS = {name: ROOT / "plans/week02" / name for name in ("day08", "day09")}
 H100 = device.Gpu("H100", 1_980_000, 132, 2_619_000, 5120, 50 << 20, 9, 0, 80 << 30)
 
 RunKind = Callable[..., tuple[list[dict[str, Any]], Path]]
-RunCheck = Callable[..., dict[str, Any]]
 
 
 def stanza(day: str, experiment: str) -> dict[str, Any]:
@@ -295,24 +293,3 @@ def test_what_is_about_time_has_no_stand_in_and_counts_have_one() -> None:
         "out-of-bounds-memcheck", "blockdim-registers-occupancy", "block-1d-vs-2d-coalescing",
         "bank-conflict-stride-padding",
     }  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("day", "name"), [("day08", "cuda_hello.cu"), ("day09", "matrix_add_shared.cu")])
-def test_references_are_proved_and_their_own_check_is_too(
-    day: str, name: str, run_check: RunCheck, tmp_path: Path
-) -> None:
-    [check] = yaml.safe_load((DAYS[day] / "day.yaml").read_text(encoding="utf-8"))["deliverables"][name]["checks"]
-    shutil.copy(DAYS[day] / name, tmp_path / name)
-    verdict = run_check("cuda_source", tmp_path / name, check["params"])
-    assert verdict["ok"], verdict["message"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", ["wrong_result", "never_checks", "no_guard", "no_shared_memory"])
-def test_faulty_sources_are_told_apart(case: str, run_check: RunCheck) -> None:
-    folder = ROOT / "tests/checks/cuda_source/bad" / case
-    given = yaml.safe_load((folder / "case.yaml").read_text(encoding="utf-8"))
-    verdict = run_check("cuda_source", folder / given["file"], given["params"])
-    assert not verdict["ok"]
-    assert given["says"] in verdict["message"]
