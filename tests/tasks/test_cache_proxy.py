@@ -208,7 +208,6 @@ def test_policies_differ_after_an_inconsistent_update(run_kind: RunKind) -> None
     assert figures["ttl"]["converged"] == figures["versioned_key"]["converged"] == 1
     assert figures["versioned_key"]["stale_reads"] < figures["none"]["stale_reads"]
     assert figures["versioned_key"]["conflict_pct"] < figures["delete_on_update"]["conflict_pct"]
-    assert figures["versioned_key"]["convergence_s"] < figures["ttl"]["convergence_s"]
     note = next(row["note"] for row in rows if row["point"]["invalidation"] == "none")
     assert "still stale" in note
 
