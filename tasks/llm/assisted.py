@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import exam, local
+from tasks.llm import drafts, exam, local
 from tasks.llm.deeper import deeper
-from tasks.models import lm
+from tasks.models import device, lm
 from tasks.services.timing import spread
 
 METRICS = {
@@ -46,24 +47,41 @@ def needs(params: Params) -> list[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
+    points = drafts.measurable(ctx, "assistant")
     source = lm.home(ctx.settings, ctx.seed, ctx.say)
-    tokenizer = exam.tokenizer_of(source)
-    helper = loaded(lm.home(ctx.settings, ctx.seed, ctx.say, part="draft"))
-    helper.generation_config.num_assistant_tokens = params.guesses
-    helper.generation_config.num_assistant_tokens_schedule = "constant"
-    helper.generation_config.assistant_confidence_threshold = 0.0  # always as many guesses: easier to reason about
-    given = exam.exam(tokenizer, params.questions * (params.repeats + 1), ctx.seed).prompts
+    helper = assistant(ctx, params) if any(point.method == "assistant" for point in points) else None
+    given = exam.exam(exam.tokenizer_of(source), params.questions * (params.repeats + 1), ctx.seed).prompts
     count = params.questions
     turns = [[given[(turn * count + each) % len(given)] for each in range(count)] for turn in range(params.repeats + 1)]
-    for point in ctx.points:
-        target = loaded(deeper(source, point.target_layers))
-        more: dict[str, Any] = {"assistant_model": helper}
-        if point.method == "prompt_lookup":
-            more = {"prompt_lookup_num_tokens": params.guesses}
-        compare(point, params, ctx, target, more, turns)
+    for folder, alike in by_target(source, points).items():
+        target = loaded(folder)
+        for point in alike:
+            more: dict[str, Any] = {"assistant_model": helper}
+            if point.method == "prompt_lookup":
+                more = {"prompt_lookup_num_tokens": params.guesses}
+            compare(point, params, ctx, target, more, turns)
+        del target
+        device.release()
 
 
-def loaded(folder: Any) -> Any:
+def by_target(source: Path, points: Sequence[Point]) -> dict[Path, list[Point]]:
+    """The points of each target: a hub's model is one target, whatever depth is asked for."""
+    found: dict[Path, list[Point]] = {}
+    for point in points:
+        found.setdefault(deeper(source, point.target_layers), []).append(point)
+    return found
+
+
+def assistant(ctx: api.Context, params: Params) -> Any:
+    """The draft model, which always guesses as many tokens: easier to reason about than a number that adapts."""
+    helper = loaded(drafts.home(ctx))
+    helper.generation_config.num_assistant_tokens = params.guesses
+    helper.generation_config.num_assistant_tokens_schedule = "constant"
+    helper.generation_config.assistant_confidence_threshold = 0.0
+    return helper
+
+
+def loaded(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     return local.settled(AutoModelForCausalLM.from_pretrained(folder, dtype="float32"))
@@ -82,11 +100,11 @@ def compare(
     for prompts in turns[1:]:
         slow, count = timed(target, prompts, params, {})
         passes = Passes(target)
-        fast, _ = timed(target, prompts, params, more)
-        steps, tokens = steps + passes.stop(), tokens + count
+        fast, guessed_count = timed(target, prompts, params, more)
+        steps, tokens = steps + passes.stop(), tokens + guessed_count
         gains.append(slow / fast)
         slow_rates.append(1000 * count / slow)
-        fast_rates.append(1000 * count / fast)
+        fast_rates.append(1000 * guessed_count / fast)
     spreads = {"speedup": spread(gains), "plain_tps": spread(slow_rates), "assisted_tps": spread(fast_rates)}
     medians = {name: each.p50 for name, each in spreads.items()}
     ctx.record(point, {**medians, "tokens_per_step": tokens / steps, "outputs_equal_pct": equal_pct}, spreads)

@@ -41,5 +41,5 @@ def served_with(params: Params, method: str, ctx: api.Context) -> vllm.Options:
     return vllm.Options(
         max_model_len=params.max_model_len, kv_gb=params.kv_gb, max_num_seqs=64, prefix_caching=False,
         dtype=compression.PLAIN.get(method, "bfloat16"), python=ctx.pythons.get("serving"), gpu=pace.on_gpu(),
-        name="model",
+        name="model", extra=pace.beside_others(),
     )  # fmt: skip

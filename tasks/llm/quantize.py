@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks import api
 from tasks.llm import checkpoints, compression, exam, pace
-from tasks.models import lm
+from tasks.models import device, lm
 from tasks.services.llm import vllm
 from tasks.services.timing import spread
 
@@ -51,22 +51,15 @@ def original(source: Path, tokenizer: Any, given: exam.Exam) -> exam.Marks:
     model = model.cuda() if gpu else model
     marks = exam.taken(model.eval(), tokenizer, given)
     del model
-    release()
+    device.release()  # a server comes next
     return marks
-
-
-def release() -> None:
-    """Give the GPU's memory back before a server takes its share."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def measure(
     point: Point, params: checkpoints.Params, ctx: api.Context, source: Path, given: exam.Exam, reference: exam.Marks
 ) -> None:  # fmt: skip
     made = compression.compressed(source, point.method, params.samples, ctx.seed, ctx.say)
+    device.release()
     before = pace.used_before()
     options = checkpoints.served_with(params, point.method, ctx)
     with vllm.serve(made.folder, options, ctx.scratch / point.method, ctx.say) as endpoint:

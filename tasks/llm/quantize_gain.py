@@ -12,7 +12,7 @@ from pydantic import Field
 from tasks import api
 from tasks.llm import checkpoints, compression, exam, pace
 from tasks.llm.twin import Shape, stands_for
-from tasks.models import lm
+from tasks.models import device, lm
 from tasks.services.llm import client, vllm
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.timing import spread
@@ -45,13 +45,14 @@ def needs(params: Params) -> list[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    source = stands_for(lm.home(ctx.settings, ctx.seed, ctx.say), params.twin, ctx.seed)
-    tokenizer = exam.tokenizer_of(source)
-    given = exam.exam(tokenizer, params.questions, ctx.seed)
+    chosen = lm.home(ctx.settings, ctx.seed, ctx.say)
+    source = stands_for(chosen, params.twin, ctx.seed)
+    given = exam.exam(exam.tokenizer_of(chosen), params.questions, ctx.seed)
     parameters = compression.parameters(source)
     for point in ctx.points:
         method = METHODS[point.precision]
         made = compression.compressed(source, method, params.samples, ctx.seed, ctx.say)
+        device.release()
         before = pace.used_before()
         options = checkpoints.served_with(params, method, ctx)
         with vllm.serve(made.folder, options, ctx.scratch / method, ctx.say) as endpoint:

@@ -7,13 +7,12 @@ those that it would have said. `ngram` guesses from the prompt, `draft` asks a s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import exam, pace
+from tasks.llm import drafts, exam, pace
 from tasks.llm.deeper import deeper
 from tasks.models import lm
 from tasks.services.llm import client, vllm
@@ -22,7 +21,7 @@ from tasks.services.timing import spread
 
 METRICS = {
     "acceptance_pct": "guesses that the target accepted, in percent (server's counters: also past an answer's end)",
-    "tokens_per_step": "output tokens for each pass of the target, also that over the prompt (plain decoding has 1)",
+    "tokens_per_step": "output tokens for each pass of the target, that over the prompt too (plain decoding has 1)",
     "speedup": "time without guessing over time with it, same questions one at a time, median of the repeats",
     "decode_tps": "output tokens per second with guessing, one request at a time, median of the repeats",
     "baseline_tps": "the same without guessing",
@@ -30,6 +29,7 @@ METRICS = {
 }
 TRUSTED_PCT = 90  # a target that says something else with guesses than without is not sped up but broken
 COUNTER = "vllm:spec_decode_num_{}_total"
+STEPS = "vllm:iteration_tokens_total_count"  # a histogram with one observation for each step that gave tokens
 
 
 class Params(api.Params):
@@ -62,13 +62,16 @@ def needs(params: Params) -> list[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
+    points = drafts.measurable(ctx, "draft")
+    if not points:
+        return
     target = deeper(lm.home(ctx.settings, ctx.seed, ctx.say), params.layers)
     tokenizer = exam.tokenizer_of(target)
     with vllm.serve(target, options(params, None), ctx.scratch / "plain", ctx.say) as plain:
-        for method in dict.fromkeys(point.method for point in ctx.points):
+        for method in dict.fromkeys(point.method for point in points):
             guesser = speculation(method, params, ctx)
             with vllm.serve(target, options(params, guesser), ctx.scratch / method, ctx.say) as guessing:
-                for point in (point for point in ctx.points if point.method == method):
+                for point in (point for point in points if point.method == method):
                     measure(point, params, ctx, tokenizer, plain, guessing)
 
 
@@ -77,7 +80,7 @@ def options(params: Params, guesser: Mapping[str, Any] | None) -> vllm.Options:
     gpu = pace.on_gpu()
     return vllm.Options(
         max_model_len=params.max_model_len, kv_gb=params.kv_gb, dtype="bfloat16" if gpu else "float32", max_num_seqs=8,
-        prefix_caching=False, speculative=guesser, gpu=gpu, name="model",
+        prefix_caching=False, speculative=guesser, gpu=gpu, name="model", extra=pace.beside_others(),
     )  # fmt: skip
 
 
@@ -85,12 +88,8 @@ def speculation(method: str, params: Params, ctx: api.Context) -> dict[str, Any]
     """vLLM's `--speculative-config`."""
     wish: dict[str, Any] = {"method": "ngram", "prompt_lookup_max": 3, "prompt_lookup_min": 1}
     if method == "draft":
-        wish = {"method": "draft_model", "model": str(draft(ctx))}
+        wish = {"method": "draft_model", "model": str(drafts.home(ctx))}
     return {**wish, "num_speculative_tokens": params.guesses}
-
-
-def draft(ctx: api.Context) -> Path:
-    return lm.home(ctx.settings, ctx.seed, ctx.say, part="draft")
 
 
 def measure(
@@ -111,14 +110,14 @@ def measure(
     before = client.metrics(guessing)
     pairs = [timed(turn, plain, guessing, prompts, params) for turn, prompts in enumerate(turns[1:])]
     added = client.metrics(guessing).since(before).values
-    drafts, guessed, accepted = (added[COUNTER.format(name)] for name in ("drafts", "draft_tokens", "accepted_tokens"))
+    guessed, accepted = (added[COUNTER.format(name)] for name in ("draft_tokens", "accepted_tokens"))
     gains = spread([slow / fast for (slow, _), (fast, _) in pairs])
     rates = [spread([tokens / seconds for seconds, tokens in side]) for side in zip(*pairs, strict=True)]
     ctx.record(
         point,
         {
             "acceptance_pct": 100 * accepted / guessed if guessed else 0.0,
-            "tokens_per_step": sum(tokens for _, (_, tokens) in pairs) / (params.questions * len(pairs) + drafts),
+            "tokens_per_step": sum(tokens for _, (_, tokens) in pairs) / added[STEPS],
             "speedup": gains.p50, "baseline_tps": rates[0].p50, "decode_tps": rates[1].p50,
             "outputs_equal_pct": equal_pct,
         },

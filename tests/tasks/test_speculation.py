@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tasks.llm import speculative
+from tasks import api
+from tasks.llm import assisted, drafts, speculative
 from tasks.services.llm.client import Answer
 
 
@@ -36,9 +39,25 @@ def test_answers_without_token_ids_are_not_taken_as_equal():
 
 @pytest.mark.parametrize("method", ["ngram", "draft"])
 def test_the_guesser_is_what_vllm_is_told(method, tmp_path, monkeypatch):
-    monkeypatch.setattr(speculative, "draft", lambda ctx: tmp_path / "small")
+    monkeypatch.setattr(drafts, "home", lambda ctx: tmp_path / "small")
     told = speculative.speculation(method, speculative.Params(guesses=3), None)
     assert told["num_speculative_tokens"] == 3
     assert (told["method"], told.get("model")) == (
         ("ngram", None) if method == "ngram" else ("draft_model", str(tmp_path / "small"))
     )
+
+
+def test_without_a_draft_only_the_points_that_need_one_are_blocked(tmp_path):
+    points = [assisted.Point(method="assistant"), assisted.Point(method="prompt_lookup")]
+    settings = {"model": {"id": "qwen2.5-7b", "lm": {"repo": "Qwen/Qwen2.5-7B-Instruct"}}}
+    ctx = api.Context(tmp_path, tmp_path, settings, out=tmp_path, points=points, spec="test")
+    assert drafts.measurable(ctx, "assistant") == points[1:]
+    (row,) = (json.loads(line) for line in (tmp_path / "rows.jsonl").read_text("utf-8").splitlines())
+    assert (row["point"], row["blocked"]) == ({"method": "assistant"}, "the model qwen2.5-7b has no draft model")
+    assert "qwen3-8b" in row["remedy"]
+
+
+def test_a_hubs_model_is_loaded_once_for_all_depths(tmp_path):
+    (tmp_path / "config.json").write_text('{"num_hidden_layers": 28}', encoding="utf-8")
+    points = [assisted.Point(target_layers=layers) for layers in (4, 24)]
+    assert assisted.by_target(tmp_path, points) == {tmp_path: points}
