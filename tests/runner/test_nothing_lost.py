@@ -152,21 +152,28 @@ def test_a_part_killed_at_any_moment(fast: Project, victim: Callable[[Project], 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_services_and_exits_130(fast: Project, number: signal.Signals) -> None:
+def test_a_signal_stops_the_services_within_five_seconds_and_exits_130(fast: Project, number: signal.Signals) -> None:
+    """A second and a third try are for a machine that something else held up just then."""
     write(fast, seconds=2)
-    started = fast.start("plan=week01")
-    until(lambda: rows(fast), "a first point")
-    assert processes.services(fast)
-    started.send_signal(number)
-    output = started.communicate(timeout=60)[0]  # it stops its services and measures nothing more
-    assert started.returncode == 130
-    assert sum(rows(fast).values()) < POINTS
-    assert "interrupted: what was measured is kept; the same command goes on from there" in output
-    assert "Traceback" not in output
-    assert_gone(fast)
-    assert_honest(fast)
+    assert any(seconds_to_stop(fast, number) < 5 for _ in range(3))
     assert fast.run("plan=week01", "experiment=try-0").returncode == 0
     assert set(rows(fast).values()) == {1}
+
+
+def seconds_to_stop(project: Project, number: signal.Signals) -> float:
+    before, started = rows(project), project.start("plan=week01")
+    until(lambda: rows(project) != before, "the next point")
+    assert processes.services(project)
+    started.send_signal(number)
+    began = time.monotonic()
+    output = started.communicate(timeout=60)[0]
+    seconds = time.monotonic() - began
+    assert started.returncode == 130
+    assert "interrupted: what was measured is kept; the same command goes on from there" in output
+    assert "Traceback" not in output
+    assert_gone(project)
+    assert_honest(project)
+    return seconds
 
 
 PROGRAM = "print('up', flush=True); import runpy; runpy.run_module('runner', run_name='__main__')"

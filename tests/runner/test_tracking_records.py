@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -108,7 +109,9 @@ def test_a_refused_port_is_told_at_once_and_nothing_is_lost(tmp_path: Path) -> N
 def test_a_black_hole_costs_the_probe_and_no_more(tmp_path: Path, black_hole: str) -> None:
     make_record(tmp_path)
     said: list[str] = []
+    began = time.monotonic()
     sent = supervise.sync(tmp_path, TrackingSettings(black_hole, probe_timeout_s=0.2), said.append, 5)
+    assert time.monotonic() - began < 5, "it waited for more than the probe"
     assert sent.left == 2
     assert "does not answer" in said[-1]
 
