@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import room, serving, sweep
+from tasks.llm import serving, sweep
 from tasks.services.llm import bench, figures
 from tasks.services.llm.endpoint import Endpoint
 
@@ -72,13 +71,10 @@ def run(params: Params, ctx: api.Context) -> None:
     length = params.prompt_tokens + params.output_tokens
     for point in ctx.points:
         served = params.model_copy(update={"kv_tokens": length * point.kv_requests, "max_model_len": length})
-        try:
+        with sweep.spared(ctx, point):
             folder = serving.folder_of(served, ctx)
-        except room.NoRoomError as error:
-            ctx.blocked(point, error.what, error.remedy)
-            continue
-        start = partial(serving.checked, served, folder, ctx)
-        sweep.each(ctx, [point], start, partial(record, ctx, params, folder, serving.kv_bytes(folder, served)))
+            with serving.checked(served, folder, ctx) as server:
+                record(ctx, params, folder, serving.kv_bytes(folder, served), server, point)
 
 
 def search(probe: Callable[[int], Probe], limit: int, precision: float) -> list[Probe]:

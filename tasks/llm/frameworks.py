@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import agreement, pace, questions, room, serving
+from tasks.llm import agreement, pace, questions, room, serving, sweep
 from tasks.models import fit
 from tasks.services.llm import engines
 from tasks.services.llm.jobs import Setup
@@ -24,14 +26,14 @@ METRICS = {
     "memory_mb": pace.METRICS["memory_mb"],
 }
 STAND_INS: Mapping[str, str] = {"fastertransformer": "FasterTransformer", "tensorrt-llm": "TensorRT-LLM"}
-OWN_MODULES: Mapping[str, str] = {"lmdeploy": "lmdeploy", "deepspeed": "deepspeed"}
+VENDORS = ("lmdeploy", "deepspeed")  # without a stand-in
 
 
 class Params(api.Params):
     """`frameworks` are those that the experiment compares: the axis's values. `dtype` is everybody's precision.
 
-    On a CPU float32 is the one precision that all of these engines compute in; `threads` is what vLLM takes by default
-    on a machine of two cores (the other one is left to its front end).
+    On a CPU float32 is the one precision that all of these engines compute in. `threads` is everybody's there; one is
+    what vLLM takes by itself on a machine of two cores (the other one is left to its front end).
     """
 
     frameworks: list[Framework] = Field(min_length=1)
@@ -54,7 +56,7 @@ class Point(api.Params):
 def needs(params: Params) -> Sequence[api.Needs]:
     """Nothing installs FasterTransformer any more: wherever it is asked for, another engine stands in."""
     asked = params.frameworks
-    own = tuple(OWN_MODULES[name] for name in asked if name in OWN_MODULES)
+    own = tuple(engines.VENDORS[name] for name in asked if name in VENDORS)
     if own:
         return [api.Needs(" and ".join(own), environment="serving", modules=own, gpus=1, settings=("model",))]
     tensorrt = ("tensorrt_llm",) if "tensorrt-llm" in asked else ()
@@ -112,18 +114,37 @@ def run(params: Params, ctx: api.Context) -> None:
     )  # fmt: skip
     for point in ctx.points:
         chosen = picked(ctx) if point.framework == "engine" else engine(point.framework, tensorrt)
-        before, began = pace.used_before(), time.perf_counter()
-        ctx.say(f"{point.framework}: starting {engines.TITLES[chosen]}")
-        with engines.serve(chosen, folder, setup, ctx.scratch / chosen, ctx.say) as server:
-            ready_s = time.perf_counter() - began
-            agreement.require(server, folder, ctx.seed)
-            found = questions.speed(
-                server, questions.tokenized(folder, ctx.seed), tokens=params.output_tokens,
-                concurrency=params.concurrency, requests=params.requests, rounds=params.rounds,
-            )  # fmt: skip
-            metrics = {
-                **found.metrics(), "exact_match_pct": questions.exam(server, ctx.seed), "ready_s": ready_s,
-                "memory_mb": pace.held_mb(server, before),
-            }  # fmt: skip
-        note = f"{point.framework}: {engines.described(chosen)}, {setup.dtype}"
-        ctx.record(point, metrics, found.spreads(), note=note)
+        if lack := lacks(chosen, gpu):
+            ctx.blocked(point, *lack)
+            continue
+        with sweep.spared(ctx, point):
+            measure(params, point, chosen, folder, setup, ctx)
+
+
+def lacks(chosen: engines.Name, gpu: bool) -> tuple[str, str] | None:
+    """Why this machine cannot compare the engine with the others, and what helps; None when it can."""
+    title, module = engines.TITLES[chosen], engines.VENDORS.get(chosen)
+    if module and importlib.util.find_spec(module) is None:
+        return f"{title} is not installed", f"pip install {module} into the environment `serving`, on a GPU machine"
+    if gpu and chosen in engines.ON_CPUS:
+        return f"{title} computes on the CPU here, the others on the GPU", "hide the GPU: CUDA_VISIBLE_DEVICES= run …"
+    return None
+
+
+def measure(params: Params, point: Point, chosen: engines.Name, folder: Path, setup: Setup, ctx: api.Context) -> None:
+    """Start the engine, check its answers, time it."""
+    before, began = pace.used_before(), time.perf_counter()
+    ctx.say(f"{point.framework}: starting {engines.TITLES[chosen]}")
+    with engines.serve(chosen, folder, setup, ctx.scratch / chosen, ctx.say) as server:
+        ready_s = time.perf_counter() - began
+        agreement.require(server, folder, ctx.seed)
+        found = questions.speed(
+            server, questions.tokenized(folder, ctx.seed), tokens=params.output_tokens,
+            concurrency=params.concurrency, requests=params.requests, rounds=params.rounds,
+        )  # fmt: skip
+        metrics = {
+            **found.metrics(), "exact_match_pct": questions.exam(server, ctx.seed), "ready_s": ready_s,
+            "memory_mb": pace.held_mb(server, before),
+        }  # fmt: skip
+    note = f"{point.framework}: {engines.described(chosen)}, {setup.dtype}"
+    ctx.record(point, metrics, found.spreads(), note=note)

@@ -15,7 +15,6 @@ from pydantic import Field
 from tasks import api
 from tasks.llm import agreement, crowd, pace, questions, room, serving, sweep
 from tasks.services.llm import vllm
-from tasks.services.llm.diagnosis import LostServerError, NotStartedError
 from tasks.services.llm.endpoint import Endpoint
 
 CAPACITY = re.compile(r"KV cache size: ([\d,]+) tokens")
@@ -73,18 +72,10 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    """What one point's memory does not allow says nothing about the other points."""
     for number, point in enumerate(ctx.points):
-        try:
+        with sweep.spared(ctx, point):
             folder = room.home(ctx, longest(params, point), gpu=serving.on_gpu(), gpus=point.tensor_parallel_size)
             measure(params, point, folder, ctx.scratch / f"vllm-{number}", ctx)
-        except room.NoRoomError as error:
-            ctx.blocked(point, error.what, error.remedy)
-        except LostServerError as error:
-            if isinstance(error, NotStartedError) and error.cause != "memory":
-                raise
-            ctx.say(error.what)
-            ctx.blocked(point, error.brief, error.remedy or sweep.REMEDY)
 
 
 def longest(params: Params, point: Point) -> int:

@@ -265,6 +265,26 @@ def test_the_named_stand_ins_and_what_keeps_the_real_ones_away() -> None:
     assert [(need.tier, need.gpus) for need in build] == [("native", 1), ("stand-in", 0)]
 
 
+def test_vllm_computes_on_as_many_cores_as_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm, "named", lambda *_: "")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {2, 3, 4, 5})
+    bound = {threads: vllm.environment(vllm.Options(threads=threads), tmp_path) for threads in (None, 2)}
+    assert "VLLM_CPU_OMP_THREADS_BIND" not in bound[None]
+    assert bound[2]["VLLM_CPU_OMP_THREADS_BIND"] == "2,3"
+    assert engines.vllm_options(Setup(threads=2)).threads == 2
+
+
+def test_an_engine_of_the_cpu_is_not_compared_with_those_of_a_gpu() -> None:
+    said = frameworks.lacks("llama_cpp", gpu=True)
+    assert said is not None
+    assert said[0] == "llama.cpp computes on the CPU here, the others on the GPU"
+    assert frameworks.lacks("llama_cpp", gpu=False) is None
+    assert frameworks.lacks("vllm", gpu=True) is None
+    assert frameworks.lacks("lmdeploy", gpu=True) == (
+        "LMDeploy is not installed", "pip install lmdeploy into the environment `serving`, on a GPU machine",
+    )  # fmt: skip
+
+
 def test_the_engines_of_a_gpu_are_told_their_limits() -> None:
     setup = Setup(max_model_len=512, max_batch=4, dtype="fp8", name="mine", python=Path("/env/python"))
     line = tensorrt_llm.argv(Path("/engine"), setup, 8123)
@@ -282,8 +302,20 @@ def test_every_engine_of_the_settings_is_one_that_can_be_started() -> None:
 
 
 def test_a_build_without_tensorrt_llm_ends_with_its_words(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No module named 'tensorrt_llm'"):
-        tensorrt_build.build(tmp_path, Setup(python=Path(sys.executable)), tmp_path / "engine")
+    with pytest.raises(diagnosis.NotStartedError, match="No module named 'tensorrt_llm'"):
+        tensorrt_build.build(tmp_path, Setup(python=Path(sys.executable)), tmp_path / "engine", tmp_path / "log")
+
+
+def test_an_engine_is_not_built_for_a_model_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = yaml.safe_load((ROOT / "conf/model/qwen2.5-7b.yaml").read_text(encoding="utf-8"))
+    monkeypatch.setattr(room, "available", lambda gpu: 8.0 * 2**30)
+    point = trtllm_build.Point(precision="float16", max_batch=8)
+    ctx = Context(day=tmp_path, scratch=tmp_path, settings={"model": model}, out=tmp_path, points=[point], spec="test")
+    trtllm_build.run(trtllm_build.Params(), ctx)
+    [row] = read_rows(tmp_path / "rows.jsonl", "test")
+    assert row["blocked"].startswith("qwen2.5-7b in bf16 with 4,096 tokens takes")
+    assert "the largest model that fits is model=qwen" in row["remedy"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "rows.jsonl"]
 
 
 def test_compose_variables_are_put_in_as_docker_does(tmp_path: Path) -> None:

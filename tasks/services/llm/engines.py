@@ -22,6 +22,10 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {  # whose versions tell what was meas
     "ctranslate2": ("ctranslate2",), "tensorrt_llm": ("tensorrt-llm",),
     "lmdeploy": ("lmdeploy",), "deepspeed": ("deepspeed",),
 }  # fmt: skip
+VENDORS: Mapping[str, str] = {  # the modules of those that no lock file installs
+    "tensorrt_llm": "tensorrt_llm", "lmdeploy": "lmdeploy", "deepspeed": "deepspeed",
+}  # fmt: skip
+ON_CPUS = ("openvino_genai", "llama_cpp")  # llama.cpp: the wheel of the package index is built without CUDA
 TITLES: Mapping[str, str] = {
     "vllm": "vLLM", "openvino_genai": "OpenVINO GenAI", "llama_cpp": "llama.cpp", "ctranslate2": "CTranslate2",
     "tensorrt_llm": "TensorRT-LLM", "lmdeploy": "LMDeploy", "deepspeed": "DeepSpeed",
@@ -59,7 +63,7 @@ def vllm_options(setup: Setup) -> vllm.Options:
     """On a GPU, vLLM takes the share of memory that it takes by default; on a CPU, a cache of the given size."""
     return vllm.Options(
         max_model_len=setup.max_model_len, kv_gb=None if setup.gpu else setup.kv_gb, dtype=setup.dtype or "bfloat16",
-        max_num_seqs=setup.max_batch, gpu=setup.gpu, name=setup.name, python=setup.python,
+        max_num_seqs=setup.max_batch, gpu=setup.gpu, name=setup.name, python=setup.python, threads=setup.threads,
     )  # fmt: skip
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-from tasks.api import UserError
+from tasks.services import process
+from tasks.services.llm import diagnosis
+from tasks.services.llm.diagnosis import NotStartedError
 from tasks.services.llm.jobs import Setup
 
 LIMIT_S = 1800
+TIME = re.compile(r"^built in ([\d.]+) s$", re.MULTILINE)
 PROGRAM = """
 import sys
+import time
 from tensorrt_llm import BuildConfig
 from tensorrt_llm._tensorrt_engine import LLM
 from tensorrt_llm.llmapi import QuantAlgo, QuantConfig
@@ -19,22 +24,44 @@ from tensorrt_llm.llmapi import QuantAlgo, QuantConfig
 model, target, precision, batch, length = sys.argv[1:]
 limits = BuildConfig(max_batch_size=int(batch), max_seq_len=int(length), max_input_len=int(length))
 fp8 = precision == "fp8"
-LLM(
+began = time.perf_counter()
+engine = LLM(
     model=model, dtype="bfloat16" if fp8 else precision, build_config=limits,
     quant_config=QuantConfig(quant_algo=QuantAlgo.FP8) if fp8 else None,
-).save(target)
+)
+print(f"\\nbuilt in {time.perf_counter() - began:.3f} s", flush=True)
+engine.save(target)
 """
 
 
-def build(model: Path, setup: Setup, target: Path) -> None:
-    """Write the engine to `target` with the limits of `setup`. UserError with TensorRT-LLM's own words."""
-    line = [str(setup.python or sys.executable), "-c", PROGRAM]
-    done = subprocess.run(
-        [*line, *words(model, setup, target)], capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
-    if done.returncode:
-        said = "\n".join(done.stderr.strip().splitlines()[-12:])
-        raise UserError(f"the engine was not built:\n{said}", where="tensorrt_llm", remedy="see the first error above")
+def build(model: Path, setup: Setup, target: Path, log: Path) -> float:
+    """Write the engine to `target` with the limits of `setup`; seconds of the build itself, without imports.
+
+    NotStartedError with TensorRT-LLM's own words, which all go to `log`.
+    """
+    line = ["setpriv", "--pdeathsig", "KILL", "--", str(setup.python or sys.executable), "-c", PROGRAM]
+    since = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as sink:
+        try:
+            done = subprocess.run(
+                [*line, *words(model, setup, target)],
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                timeout=LIMIT_S,
+                check=False,
+            )
+            ended = f"the build exited with {done.returncode} "
+        except subprocess.TimeoutExpired:
+            ended = f"the build did not end within {LIMIT_S} s"
+    took = TIME.findall(log.read_bytes()[since:].decode(errors="replace"))
+    if took and target.exists():
+        return float(took[-1])
+    found = diagnosis.find(log, ended, since)
+    raise NotStartedError(
+        found.told(f"the engine was not built: {ended}; its log ends:\n{process.tail(log)}"), where="tensorrt_llm",
+        remedy=found.remedy or "see the first error of build.log", brief=found.brief("the engine was not built"),
+        cause=found.cause,
+    )  # fmt: skip
 
 
 def words(model: Path, setup: Setup, target: Path) -> list[str]:

@@ -53,6 +53,7 @@ class Options:
     gpu: bool = False
     name: str = ""  # what the model is called; its folder's name when empty
     paths: tuple[Path, ...] = ()  # further folders for the server's PYTHONPATH
+    threads: int | None = None  # cores that compute, on a CPU; None for all but one
 
 
 @contextmanager
@@ -110,9 +111,11 @@ def environment(options: Options, folder: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
     }  # fmt: skip
+    cores = sorted(os.sched_getaffinity(0))
     if options.tensor_parallel > 1 and not options.gpu:  # one core for each rank; by default they would share one
-        cores = sorted(os.sched_getaffinity(0))
         env["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(str(cores[r % len(cores)]) for r in range(options.tensor_parallel))
+    elif options.threads and not options.gpu:  # the first ones, as vLLM chooses them itself
+        env["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores[: options.threads]))
     return env
 
 
