@@ -118,8 +118,8 @@ class Rank:
         argv = [sys.executable, "-P", "-m", "tasks.distributed.rank", json.dumps({**setup, "rank": number})]
         root = Path(__file__).resolve().parents[2]
         env = {
-            **os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root),
-            "TORCH_CPP_LOG_LEVEL": "ERROR",
+            **os.environ, "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(root), "TORCH_CPP_LOG_LEVEL": "ERROR",
         }  # fmt: skip
         with self.out.open("wb") as out, self.log.open("wb") as log:
             self.process = subprocess.Popen(

@@ -6,9 +6,8 @@ import os
 import socket
 import struct
 
-SENT_AT = (
-    200  # offset of tcpi_bytes_sent in struct tcp_info (linux/tcp.h, since Linux 4.19); tcpi_bytes_retrans follows
-)
+# offset of tcpi_bytes_sent in struct tcp_info (linux/tcp.h, since Linux 4.19); tcpi_bytes_retrans follows
+SENT_AT = 200
 SIZE = 256
 
 

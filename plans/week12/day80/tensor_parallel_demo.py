@@ -11,7 +11,7 @@ for a block. Ranks talk over NCCL where each has a GPU, else over gloo.
 from __future__ import annotations
 
 import os
-import socket
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -155,11 +155,13 @@ def random_block(hidden: int, seed: int) -> Weights:
     return block
 
 
-def demonstrate(rank: int, ways: int, hidden: int = 256, heads: int = 8, tokens: int = 128) -> None:
+def demonstrate(
+    rank: int, ways: int, meeting: str = "env://", hidden: int = 256, heads: int = 8, tokens: int = 128
+) -> None:
     """Both kinds of parallelism against the whole block, which is what one rank alone computes."""
     gpus = torch.cuda.device_count() >= ways
     device = torch.device("cuda", rank) if gpus else torch.device("cpu")
-    dist.init_process_group("nccl" if gpus else "gloo", rank=rank, world_size=ways)
+    dist.init_process_group("nccl" if gpus else "gloo", init_method=meeting, rank=rank, world_size=ways)
     block = {name: tensor.to(device) for name, tensor in random_block(hidden, seed=90).items()}
     x = torch.randn(2, tokens, hidden, generator=torch.Generator().manual_seed(91)).to(device)
     whole = x
@@ -181,10 +183,9 @@ def main() -> None:
     if "RANK" in os.environ:  # started by torchrun
         demonstrate(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
         return
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-    torch.multiprocessing.spawn(demonstrate, args=(2,), nprocs=2)
+    os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}  # nothing leaves this machine
+    with tempfile.TemporaryDirectory() as folder:  # the ranks meet in a file: no port is opened to the network
+        torch.multiprocessing.spawn(demonstrate, args=(2, f"file://{folder}/meeting"), nprocs=2)
 
 
 if __name__ == "__main__":
