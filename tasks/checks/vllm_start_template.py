@@ -19,6 +19,7 @@ GIVEN = {
 }  # fmt: skip
 FAKE = '#!/bin/sh\nprintf "%s\\n" "$@"\n'
 Start = Callable[[Mapping[str, str]], list[str]]  # variables → the arguments of `vllm`
+LIMIT_S = 20
 OPEN = ("", "0.0.0.0", "::")
 
 
@@ -53,7 +54,12 @@ def by_script(file: Path, scratch: Path, given: Mapping[str, str]) -> list[str]:
     fake.write_text(FAKE, encoding="utf-8")
     fake.chmod(0o755)
     env = {"PATH": f"{fake.parent}{os.pathsep}/usr/bin:/bin", **given}
-    done = subprocess.run(["bash", str(file)], env=env, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        done = subprocess.run(
+            ["bash", str(file)], env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise api.UserError(f"it did not start `vllm` within {LIMIT_S} s", where=file.name) from error
     if done.returncode or not done.stdout:
         raise api.UserError(f"it starts nothing: {(done.stderr or 'vllm was not called').strip()}", where=file.name)
     return done.stdout.splitlines()

@@ -17,6 +17,8 @@ from tasks.services.llm.endpoint import Endpoint
 
 TIE = 0.25  # standard deviations of the logits; a wrong token is several of them below the best
 QUESTIONS, TOKENS = 6, 12
+READY = "whether real completions came back and every token of them is one that the model chooses"
+ENOUGH = 0.95  # of the tokens, for a server whose readiness is what is measured: below it nothing is timed
 
 
 def prompts(count: int, seed: int) -> list[str]:

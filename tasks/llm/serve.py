@@ -19,11 +19,10 @@ from tasks.services.llm.endpoint import Endpoint
 
 CAPACITY = re.compile(r"KV cache size: ([\d,]+) tokens")
 CONCURRENCY = re.compile(r"Maximum concurrency for [\d,]+ tokens per request: ([\d.]+)x")
-RIGHT_SHARE = 0.95  # of the greedy tokens: below it nothing is timed
 METRICS = {
     **questions.METRICS,
     **crowd.METRICS,
-    "ready_ok": "whether real completions came back and every token of them is one that the model chooses",
+    "ready_ok": agreement.READY,
     "ready_s": "from starting the server until it had completed a prompt",
     "kv_tokens": "tokens that the KV cache holds, as vLLM says at its start",
     "max_concurrency": "requests of the greatest length that the KV cache holds at once, as vLLM says at its start",
@@ -104,7 +103,7 @@ def measure(params: Params, point: Point, folder: Path, work: Path, ctx: api.Con
     ctx.say("starting vLLM")
     with vllm.serve(folder, chosen, work, ctx.say) as server:
         ready_s = time.perf_counter() - began
-        right = agreement.require(server, folder, ctx.seed, RIGHT_SHARE)
+        right = agreement.require(server, folder, ctx.seed, agreement.ENOUGH)
         prompts = questions.tokenized(folder, ctx.seed)
         quick = questions.speed(server, prompts, tokens=32, concurrency=8, requests=32, rounds=3)
         prompt = min(params.prompt_tokens, longest(params, point) - params.output_tokens)

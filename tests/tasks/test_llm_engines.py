@@ -330,6 +330,19 @@ def test_compose_variables_are_put_in_as_docker_does(tmp_path: Path) -> None:
         compose.service(file, "other", {})
 
 
+def test_a_container_gets_the_hubs_files_without_their_links(tmp_path: Path) -> None:
+    blob, hub, plain = tmp_path / "blob", tmp_path / "hub", tmp_path / "plain"
+    blob.write_text("weights", encoding="utf-8")
+    hub.mkdir()
+    plain.mkdir()
+    (hub / "model.safetensors").symlink_to(blob)
+    assert start_template.solid(plain, tmp_path / "stage") == plain
+    for _ in range(2):  # a second point finds it made
+        made = start_template.solid(hub, tmp_path / "stage") / "model.safetensors"
+        assert not made.is_symlink()
+        assert made.read_text(encoding="utf-8") == "weights"
+
+
 def test_the_start_template_needs_gpus_or_a_container_engine() -> None:
     native, here = start_template.needs(start_template.Params())
     assert (native.gpus, native.tier, here.gpus, here.tier) == (1, "native", 0, "stand-in")
