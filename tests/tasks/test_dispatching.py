@@ -86,7 +86,7 @@ def test_every_policy_gets_the_same_requests_in_other_words() -> None:
 
 @pytest.mark.slow
 def test_a_short_queue_refuses_and_never_grows(run_kind: Callable[..., Any]) -> None:
-    params = {"seconds": 1.5, "overload": 8.0, "batch_limit": 2}  # too much whatever else the machine does
+    params = {"seconds": 1.5, "overload": 5.0, "batch_limit": 2}  # too much, whatever else the machine does
     rows, _ = run_kind("dispatch", params, [{"queue_limit": 4}, {"queue_limit": 400}], {SCRIPT.name: SCRIPT})
     short, long = (row["metrics"] for row in rows)
     assert short["queue_peak"] <= 4 < long["queue_peak"] <= 400
