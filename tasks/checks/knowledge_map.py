@@ -35,8 +35,8 @@ def check(file: Path, params: Params, work: api.Workspace) -> api.Verdict:
     text = read(file)
     found = audit.audit(text, records)
     faults = concepts.faults(given, params.weeks) + found.faults + left_out(given, text, file.parent / params.picture)
-    names = {stored.name(record) for record in records}
-    shown = sum(concept.shown_by in names for concept in given.concepts.values())
+    by_name = {stored.name(record): record for record in records}
+    shown = sum(concepts.measured(concept, by_name) for concept in given.concepts.values())
     if 100 * shown < params.measured_pct * len(given.concepts):
         faults.append(f"{shown} of {len(given.concepts)} concepts were measured: run the earlier weeks first")
     evidence = {"concepts": len(given.concepts), "measured": shown, "numbers": found.numbers, "faults": faults[:20]}

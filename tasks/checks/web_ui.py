@@ -136,8 +136,8 @@ def unstreamed(address: str, model: type[Model]) -> str:
         return f"the answer is {reply.text!r} {reply.error} (done={reply.done}); the model says {''.join(PIECES)!r}"
     if reply.times_s[0] > WAIT_S / 2 or not early:
         return "the answer is not streamed: nothing came before the model had said all of it"
-    given = model.asked[-1]["messages"] if model.asked else []
-    if [turn["content"] for turn in given][-3:] != [turn["content"] for turn in TALK]:
+    given = model.asked[-1].get("messages", []) if model.asked else []
+    if [turn.get("content") for turn in given][-3:] != [turn["content"] for turn in TALK]:
         return "the model was not given the whole talk"
     return ""
 

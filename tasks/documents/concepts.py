@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from tasks import api
+from tasks.documents.stored import Record
 
 EXPERIMENT = r"^[\w.-]+/[\w.-]+$"
 
@@ -46,6 +48,12 @@ def read(file: Path) -> Map:
         raise api.UserError(f"{place}: {first['msg']}", where=file.name) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise api.UserError(f"cannot be read: {error}", where=file.name) from error
+
+
+def measured(concept: Concept, records: Mapping[str, Record]) -> bool:
+    """Whether a record holds the concept's figure."""
+    record = records.get(concept.shown_by)
+    return record is not None and any(concept.metric in row["metrics"] for row in record["rows"])
 
 
 def faults(given: Map, weeks: int) -> list[str]:

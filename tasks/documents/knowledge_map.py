@@ -17,7 +17,7 @@ METRICS = {
     "concepts_count": "concepts of the map",
     "links_count": "links: what must be understood before what",
     "weeks_count": "weeks that have a concept",
-    "measured_pct": "concepts whose experiment has passed, in percent",
+    "measured_pct": "concepts whose figure an experiment that passed has measured, in percent",
     "numbers_traced_pct": "numbers of the written document that were found again in the records, in percent",
 }
 BOX, HEIGHT, GAP, MARGIN = 230, 44, 34, 110  # pixels
@@ -52,7 +52,7 @@ def run(params: Params, ctx: api.Context) -> None:
         raise api.UserError("these do not trace to a record:\n" + "\n".join(found.faults[:10]), remedy=remedy)
     (ctx.day / params.picture).write_text(picture(given, records), encoding="utf-8")
     (ctx.day / params.document).write_text(text, encoding="utf-8")
-    shown = sum(concept.shown_by in records for concept in given.concepts.values())
+    shown = sum(concepts.measured(concept, records) for concept in given.concepts.values())
     for point in ctx.points:
         ctx.record(
             point,
@@ -76,11 +76,11 @@ def document(given: Map, records: Mapping[str, Record], picture: str) -> str:
 
 def row(name: str, given: Map, records: Mapping[str, Record]) -> list[str]:
     concept = given.concepts[name]
-    record = records.get(concept.shown_by)
     builds_on = ", ".join(given.concepts[need].title.en for need in concept.needs) or "–"
     start = [concept.title.en, concept.title.zh, builds_on, f"`{concept.shown_by}`"]
-    if record is None:
+    if not concepts.measured(concept, records):
         return [*start, heading(concept.metric), "–", tables.badge("not measured yet")]
+    record = records[concept.shown_by]
     shown = tables.values(record, concept.metric, most=4)
     return [*start, heading(concept.metric), shown, tables.badge(stored.label(record))]
 
@@ -96,7 +96,7 @@ def picture(given: Map, records: Mapping[str, Record]) -> str:
     for need, name in given.links():
         ET.SubElement(root, "path", {"d": curve(places[need], places[name]), "fill": "none", "stroke": "#9db3cf"})
     for name, (x, y) in places.items():
-        box(root, x, y, given.concepts[name], given.concepts[name].shown_by in records)
+        box(root, x, y, given.concepts[name], concepts.measured(given.concepts[name], records))
     for week, y in {given.concepts[name].week: y for name, (_, y) in places.items()}.items():
         label(root, MARGIN / 2, y + HEIGHT / 2 + 4, f"week {week} · 第 {week} 周", "12", "#333333")
     return ET.tostring(root, encoding="unicode")

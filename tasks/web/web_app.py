@@ -17,7 +17,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.models import lm, quiz
-from tasks.services import browser, web_ui
+from tasks.services import browser, timing, web_ui
 from tasks.services.llm import client, vllm
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.web_ui import Gathering, Reply
@@ -101,11 +101,15 @@ async def crowd(address: str, asked: Sequence[quiz.Question], params: Params) ->
     import aiohttp
 
     found: dict[int, Reply] = {}
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=web_ui.TIMEOUT_S)) as session:
+    limit, patience = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=web_ui.TIMEOUT_S)
+    async with aiohttp.ClientSession(connector=limit, timeout=patience) as session:
 
         async def one(user: int) -> None:
             for index in range(user, len(asked), params.users):
-                found[index] = await reply(session, address, turn(asked[index]), params.max_tokens)
+                try:
+                    found[index] = await reply(session, address, turn(asked[index]), params.max_tokens)
+                except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # ValueError: an event that is no JSON
+                    found[index] = Reply(error=f"{type(error).__name__}: {error}")
 
         began = time.perf_counter()
         await asyncio.gather(*map(one, range(params.users)))
@@ -146,8 +150,8 @@ async def used(address: str, question: str, scratch: Path, picture: Path) -> tup
 def measured(
     replies: Sequence[Reply], span_s: float, asked: Sequence[quiz.Question], truth: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, api.Spread]]:
-    first = spread([1e3 * each.times_s[0] if each.times_s else 1e3 * each.seconds for each in replies])
-    whole = spread([1e3 * each.seconds for each in replies])
+    first = timing.spread([1e3 * each.times_s[0] if each.times_s else 1e3 * each.seconds for each in replies])
+    whole = timing.spread([1e3 * each.seconds for each in replies])
     texts = [each.text.strip() for each in replies]
     same = sum(text == said for text, said in zip(texts, truth, strict=True))
     return {
@@ -155,10 +159,3 @@ def measured(
         "answers_per_s": len(replies) / span_s, "same_as_model_pct": 100 * same / len(replies),
         "answers_right_pct": quiz.exact_match_pct(asked, texts),
     }, {"first_text_p50_ms": first, "first_text_p95_ms": first, "answer_p50_ms": whole}  # fmt: skip
-
-
-def spread(milliseconds: Sequence[float]) -> api.Spread:
-    import numpy as np
-
-    p50, p95, p99 = map(float, np.percentile(milliseconds, (50, 95, 99)))
-    return api.Spread(len(milliseconds), p50, p95, p99, float(np.std(milliseconds)))

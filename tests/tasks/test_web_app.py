@@ -78,6 +78,15 @@ def test_a_map_without_records_says_that_nothing_is_measured(run_kind: RunKind) 
     assert "投机解码" in (day / "knowledge_map.svg").read_text(encoding="utf-8")
 
 
+def test_a_concept_whose_figure_its_experiment_left_out_is_not_measured() -> None:
+    given = concepts.read(UNIT / "knowledge_map.yaml")
+    concept = given.concepts["kv-cache"]
+    rows = [{"metrics": {"ttft_ms": 1.0}}, {"metrics": {concept.metric: 2.0}}]
+    assert not concepts.measured(concept, {concept.shown_by: {"rows": rows[:1]}})
+    assert concepts.measured(concept, {concept.shown_by: {"rows": rows}})
+    assert not concepts.measured(concept, {})
+
+
 def test_a_map_with_a_circle_is_refused(run_kind: RunKind) -> None:
     broken = yaml.safe_load((UNIT / "knowledge_map.yaml").read_text(encoding="utf-8"))
     broken["concepts"]["autoregression"]["needs"] = ["autoregression"]
