@@ -46,6 +46,11 @@ def labels(file: Path) -> set[Label]:
     return {text for text in said if "FLOP/byte," in text or text.endswith(" %")}
 
 
+def panels(file: Path) -> int:
+    """How many panels stand in the chart: matplotlib's groups of axes."""
+    return sum(node.get("id", "").startswith("axes_") for node in ET.parse(file).getroot().iter())
+
+
 def draw(roofline: Sequence[Row], capture: Sequence[Row], file: Path, source: str) -> None:
     """Both panels; text stays text, so that the file can be read back."""
     import matplotlib

@@ -51,7 +51,8 @@ def run(params: Params, ctx: api.Context) -> None:
     bound = [bool(row["metrics"]["memory_bound_ok"]) for row in roofline]
     for point in ctx.points:
         ctx.record(point, {
-            "panels_count": 2, "labels_count": len(written), "labels_traced_pct": 100.0,
+            "panels_count": bottleneck_picture.panels(file), "labels_count": len(written),
+            "labels_traced_pct": 100 * len(written & wanted) / len(written),
             "memory_bound_count": sum(bound), "compute_bound_count": len(bound) - sum(bound),
         })  # fmt: skip
 

@@ -18,8 +18,8 @@ from typing import Any
 from tasks.api import UserError
 
 FAMILIES: Mapping[str, str] = {  # the first that matches; names of aten, of vLLM's operators and of CUDA kernels
+    "cache": r"_and_cache|kv_cache_update|copy_blocks|cache_kernel",  # before attention: reshape_and_cache_flash_kernel
     "attention": r"attention|flash|sdpa|fmha|unified_attn",
-    "cache": r"reshape_and_cache|kv_cache_update|copy_blocks|cache_kernel",
     "gemm": r"mm\b|_mm|gemm|matmul|linear|cutlass|cublas|nvjet|onednn|mkldnn",
     "norm": r"norm",
     "rotary": r"rotary|rope",

@@ -50,6 +50,8 @@ class Load(api.Params):
 
 
 class Params(api.Params):
+    """A decode needs a prompt: one of 8 tokens, read in one of its 24 passes."""
+
     prefill: Load = Load(sequences=4, prompt_tokens=256, output_tokens=1)
     decode: Load = Load(sequences=4, prompt_tokens=8, output_tokens=24)
     twin: Shape = Shape()
@@ -105,10 +107,15 @@ def captured(plan: Mapping[str, Any], work: Path, *, nsight: bool) -> dict[str, 
     file.write_text(json.dumps(plan), encoding="utf-8")
     argv = command(file, work / "report", nsight=nsight)
     quiet = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
-    with log.open("wb") as out:
-        done = subprocess.run(
-            argv, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **quiet}, timeout=TIMEOUT_S, check=False
-        )
+    try:
+        with log.open("wb") as out:
+            done = subprocess.run(
+                argv, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **quiet}, timeout=TIMEOUT_S, check=False
+            )
+    except subprocess.TimeoutExpired as error:
+        raise api.UserError(
+            f"the profiled engine was not done after {TIMEOUT_S:.0f} s:\n{tail(log)}", where=argv[0]
+        ) from error
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     said = next((line for line in reversed(lines) if line.startswith('{"')), "")
     if done.returncode or not said:

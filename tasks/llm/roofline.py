@@ -2,12 +2,14 @@
 
 Model of Williams, Waterman and Patterson (2009): attainable = min(peak, bandwidth × intensity), intensity in FLOP for
 each byte of memory. Peak and bandwidth are measured here, in the model's precision, with the model's threads. FLOP are
-counted by torch (`FlopCounterMode`) in the real pass; bytes are the least that must move: every weight once, keys and
-values read and written, and each layer's activations in and out.
+counted by torch (`FlopCounterMode`) in a pass with written-out attention, the masked half of a prompt's scores with it;
+bytes are the least that must move: every weight once, keys and values read and written, each layer's activations in
+and out.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,8 +19,9 @@ from pydantic import Field
 from tasks import api
 from tasks.llm.twin import Shape as Wide
 from tasks.llm.twin import stands_for
-from tasks.models import fit, lm
+from tasks.models import device, fit, lm
 from tasks.models.shape import Shape
+from tasks.services import timing
 
 BYTES = 2  # of a weight, key, value or activation in bfloat16
 METRICS: Mapping[str, str] = {
@@ -74,19 +77,26 @@ def run(params: Params, ctx: api.Context) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    device = "cuda" if ctx.tier == "native" else "cpu"
+    place = "cuda" if ctx.tier == "native" else "cpu"
     folder = stands_for(lm.home(ctx.settings, ctx.seed, ctx.say), params.twin, ctx.seed)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(device).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(place).eval()
     shape = lm.describe(folder)
-    roof = measured_roof(device, params.repeats)
+    roof = measured_roof(place, params.repeats)
     ctx.say(f"this machine: {roof.flops / 1e9:.0f} GFLOP/s, {roof.bytes / 1e9:.1f} GB/s")
     for point in ctx.points:
-        step = prepared(model, shape, point, params.prompt_tokens, device)
-        flops = counted(step)
-        moved = least_bytes(shape, point, params.prompt_tokens)
-        times = timed(step, device, params.repeats)
-        metrics = placed(roof, flops, moved, times.p50)
-        ctx.record(point, {**metrics, "latency_ms": times.p50}, {"latency_ms": times}, note=verdict(metrics))
+        with device.spared(point, ctx):
+            flops, times = passed(model, shape, point, params, place)
+            metrics = placed(roof, flops, least_bytes(shape, point, params.prompt_tokens), times.p50)
+            ctx.record(point, {**metrics, "latency_ms": times.p50}, {"latency_ms": times}, note=verdict(metrics))
+
+
+def passed(model: Any, shape: Shape, point: Point, params: Params, place: str) -> tuple[int, api.Spread]:
+    """FLOP of the point's pass, and its times with fused attention."""
+    step = prepared(model, shape, point, params.prompt_tokens, place)
+    model.set_attn_implementation("eager")  # torch counts its products; of the CPU's fused kernel it knows none
+    flops = counted(step)
+    model.set_attn_implementation("sdpa")
+    return flops, timing.spread(samples_ms(step, place, params.repeats))
 
 
 def measured_roof(device: str, repeats: int) -> Roof:
@@ -136,28 +146,22 @@ def counted(step: Callable[[], Any]) -> int:
 
 
 def least_bytes(shape: Shape, point: Point, context: int) -> float:
-    """Bytes that one pass must move: weights once, KV cache, activations in and out of each layer's products."""
+    """Bytes that one pass must move: weights once, KV cache, activations in and out of each layer's products.
+
+    In: the normalised input twice, the heads' output, the MLP's product; out: queries, the two sums into the residual,
+    gate and up. New keys and values are what the cache gets.
+    """
     tokens = point.batch * (context if point.phase == "prefill" else 1)
     table = shape.vocab * shape.hidden
     weights = (fit.decoder_parameters(shape) + table) * BYTES
     written = tokens * fit.kv_bytes_per_token(shape, BYTES)
     read = point.batch * context * fit.kv_bytes_per_token(shape, BYTES)
-    per_layer = 4 * shape.hidden + 3 * shape.intermediate + 2 * shape.head_dim * (shape.heads + shape.kv_heads)
+    per_layer = 4 * shape.hidden + 3 * shape.intermediate + 2 * shape.head_dim * shape.heads
     return weights + written + read + tokens * shape.layers * per_layer * BYTES
-
-
-def timed(step: Callable[[], Any], device: str, repeats: int) -> api.Spread:
-    import numpy
-
-    times = samples_ms(step, device, repeats)
-    p50, p95, p99 = map(float, numpy.percentile(times, [50, 95, 99]))
-    return api.Spread(len(times), p50, p95, p99, float(numpy.std(times, ddof=1)))
 
 
 def samples_ms(step: Callable[[], Any], device: str, repeats: int) -> list[float]:
     """Wall times of single passes after two to warm up, the device being idle before and after each."""
-    import time
-
     import torch
 
     wait: Callable[[], Any] = torch.cuda.synchronize if device == "cuda" else lambda: None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def test_the_kernel_summary_of_nsys_is_read() -> None:
     ("name", "family"),
     [
         ("_C::cpu_attention_with_kv_cache", "attention"), ("vllm::unified_kv_cache_update", "cache"),
+        ("void vllm::reshape_and_cache_flash_kernel<__nv_bfloat16>", "cache"),
         ("_C::onednn_mm", "gemm"), ("aten::addmm", "gemm"), ("_C::rms_norm", "norm"), ("_C::rotary", "rotary"),
         ("_C::silu_and_mul", "activation"), ("aten::argmax", "sampling"), ("aten::mul", "elementwise"),
         ("void at::native::vectorized_elementwise_kernel<4>", "elementwise"), ("aten::index_select", "other"),
@@ -106,8 +108,16 @@ def test_nsys_is_wrapped_around_the_same_load(tmp_path: Path) -> None:
 
 def test_an_engine_that_dies_says_its_last_words(tmp_path: Path) -> None:
     plan = {"model": "/nowhere", "phases": []}
-    with pytest.raises(api.UserError, match=r"the profiled engine ended with 1(.|\n)*KeyError|ModuleNotFoundError"):
+    with pytest.raises(api.UserError, match=r"the profiled engine ended with 1(.|\n)*(KeyError|ModuleNotFoundError)"):
         profile.captured(plan, tmp_path / "work", nsight=False)
+
+
+def test_an_engine_that_hangs_is_given_up_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = [sys.executable, "-c", "import time; print('loading', flush=True); time.sleep(60)"]
+    monkeypatch.setattr(profile, "command", lambda *given, **how: hanging)
+    monkeypatch.setattr(profile, "TIMEOUT_S", 3.0)
+    with pytest.raises(api.UserError, match=r"not done after 3 s:\nloading"):
+        profile.captured({}, tmp_path / "work", nsight=False)
 
 
 def test_a_phase_without_trace_is_named(tmp_path: Path) -> None:
@@ -130,7 +140,9 @@ def test_a_decoding_step_moves_the_weights_and_a_batch_shares_them() -> None:
     assert weights < one < 1.05 * weights
     assert eight < 1.2 * one
     prefill = roofline.least_bytes(SHAPE, roofline.Point(phase="prefill", batch=1), 256)
-    assert one < prefill < 2 * one
+    cache = 2 * 256 * 2 * 8 * 4 * 64  # 2 bytes for each of 256 tokens' keys and values: 8 layers, 4 heads of 64
+    activations = 256 * 8 * 2 * (4 * 1024 + 3 * 2816 + 2 * 64 * 16)
+    assert prefill == weights + 2 * cache + activations  # the cache is written and read
 
 
 def rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -148,6 +160,7 @@ def test_the_chart_is_read_back_and_a_forged_one_is_found(tmp_path: Path) -> Non
     bottleneck_picture.draw(phases, capture, file, "test")
     wanted = bottleneck_picture.expected(phases, capture)
     assert bottleneck_picture.labels(file) == wanted
+    assert bottleneck_picture.panels(file) == 2
     assert "decode ×1: memory-bound, 1 FLOP/byte, 10 GFLOP/s" in wanted
     assert "prefill gemm 80.0 %" in wanted
     file.write_text(file.read_text(encoding="utf-8").replace("memory-bound", "compute-bound"), encoding="utf-8")
