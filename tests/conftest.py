@@ -16,6 +16,7 @@ import pytest
 from fake_kubectl import Kubectl, installed
 
 from runner import cli, environments, execute, settings
+from runner.lint import case
 from tasks.api import read_rows
 from tasks.catalog import CHECKS, KINDS
 
@@ -74,6 +75,17 @@ def run_check(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         check: str, file: Path, params: Mapping[str, Any] | None = None, records: Sequence[Path] = ()
     ) -> dict[str, Any]:
         return checked(check, file, params or {}, records, tmp_path)
+
+    return call
+
+
+@pytest.fixture
+def fixture_file(tmp_path: Path) -> Callable[[str], Path]:
+    """`fixture_file("hpa_manifest/bad/no_qps")`: the file that this fixture of a checker is about, laid out."""
+
+    def call(name: str) -> Path:
+        folder = tmp_path / "fixtures" / name
+        return folder / case.lay(ROOT / "tests" / "checks" / name, ROOT, folder).file
 
     return call
 

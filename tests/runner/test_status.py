@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, lay
+from conftest import ROOT, Project, lay
 
-CHECKS = Path(__file__).parent.parent / "checks" / "hpa_manifest"
-GOOD = next((CHECKS / "good" / "sixty").glob("hpa*"))
-BAD = next((CHECKS / "bad" / "garbage").glob("hpa*"))
+HPA = ROOT / "plans/week03/day20/hpa.yaml"
 
 
 @pytest.fixture
@@ -22,7 +19,7 @@ def measured(project: Project) -> Project:
     project.offline()
     shutil.rmtree(project.root / "plans/week01/day02")
     write(project)
-    lay(project.root / "plans/week01/day01", {"hpa.yaml": GOOD})
+    lay(project.root / "plans/week01/day01", {"hpa.yaml": HPA})
     ended = project.run("plan=week01")
     assert ended.returncode == 1, ended.stdout + ended.stderr
     return project
@@ -31,7 +28,7 @@ def measured(project: Project) -> Project:
 def write(project: Project, /, check: dict[str, Any] | None = None, **changes: Any) -> None:
     stanza = project.experiment(uses=["hpa.yaml"]) | changes
     day = project.day(1, {"good": stanza, "bad": project.experiment(params={"fail": "on purpose"})})
-    checks = [check or {"check": "hpa_manifest", "params": {"cpu_target_pct": 60}}]
+    checks = [check or {"check": "hpa_manifest", "params": {"cpu_target_pct": 50}}]
     project.write_day(1, {**day, "deliverables": {"hpa.yaml": {"made_by": "reference", "checks": checks}}})
 
 
@@ -137,7 +134,7 @@ def test_a_deliverables_verdict_is_bound_to_the_file_and_to_what_was_asked(measu
     assert deliverable(measured)["status"] == "failed"
     assert deliverable(measured)["checks"][0]["message"]
     write(measured)
-    lay(measured.root / "artifacts/week01/day01", {"hpa.yaml": BAD})
+    lay(measured.root / "artifacts/week01/day01", {"hpa.yaml": "no manifest"})
     assert deliverable(measured)["status"] == "stale"
     assert "artifacts/week01/day01/hpa.yaml" in deliverable(measured)["reason"]
 

@@ -18,11 +18,11 @@ from tasks.catalog import KINDS
 from tasks.engines import profile
 from tasks.onnx import session, witness
 
-CHECKS = ROOT / "tests/checks"
 INFER = ROOT / "plans/week01/day03/onnx_infer.py"
 ENGINE_INFER = ROOT / "plans/week01/day04/tensorrt_infer.py"
 
 RunKind = Callable[..., tuple[list[dict[str, Any]], Path]]
+FixtureFile = Callable[[str], Path]
 
 
 @pytest.fixture
@@ -90,9 +90,9 @@ def test_the_days_script_runs_at_each_opset_and_the_model_is_delivered(run_kind:
     ],
 )
 def test_a_script_that_does_something_else_is_not_timed(
-    run_kind: RunKind, script: str, point: dict[str, Any], says: str
+    run_kind: RunKind, fixture_file: FixtureFile, script: str, point: dict[str, Any], says: str
 ) -> None:
-    own = CHECKS / "onnx_script/bad" / script / "onnx_infer.py"
+    own = fixture_file(f"onnx_script/bad/{script}")
     with pytest.raises(AssertionError, match=says):
         run_kind("onnx_session", {"seconds": 0.1}, [point], {"onnx_infer.py": own})
 
@@ -171,9 +171,11 @@ def test_tensorrt_engines_are_kept_and_the_days_script_runs_them(stage: Callable
 
 
 @pytest.mark.slow
-def test_an_engine_is_not_kept_when_the_days_script_gets_other_logits(stage: Callable[[str], Stage]) -> None:
+def test_an_engine_is_not_kept_when_the_days_script_gets_other_logits(
+    stage: Callable[[str], Stage], fixture_file: FixtureFile
+) -> None:
     on = stage("engine_precision")
-    shutil.copy(CHECKS / "engine_script/bad/other_images/tensorrt_infer.py", on.day)
+    shutil.copy(fixture_file("engine_script/bad/other_images"), on.day)
     done = on.drive("drive.py", on.kind, '{"budget_s": 0.05}', '[{"precision": "fp32"}]')
     assert "tensorrt_infer.py: its logits differ" in done.stderr
     assert not list(on.day.glob("*.engine"))

@@ -14,10 +14,10 @@ from tasks.triton.rate_limit import jain_index
 ROOT = Path(__file__).parents[2]
 ENSEMBLE = ROOT / "plans/week03/day17/ensemble_config.pbtxt"
 PAIR = ROOT / "plans/week03/day18/multi_model_config.pbtxt"
-CHECKS = ROOT / "tests/checks"
 QUICK = {"window_ms": 200}
 
 RunKind = Callable[..., tuple[list[dict[str, Any]], Path]]
+FixtureFile = Callable[[str], Path]
 
 
 def metrics(rows: list[dict[str, Any]], **point: Any) -> dict[str, float]:
@@ -46,9 +46,9 @@ def test_a_file_that_triton_refuses_ends_with_tritons_own_message(run_kind: RunK
 
 
 @pytest.mark.slow
-def test_a_file_that_serves_wrong_values_is_not_timed(run_kind: RunKind) -> None:
+def test_a_file_that_serves_wrong_values_is_not_timed(run_kind: RunKind, fixture_file: FixtureFile) -> None:
     """The learner's own change is what runs: with softmax bypassed the values differ, and nothing is recorded."""
-    bypassed = CHECKS / "triton_serves/bad/logits_as_output/ensemble_config.pbtxt"
+    bypassed = fixture_file("triton_serves/bad/logits_as_output")
     with pytest.raises(AssertionError, match=r"pipeline\.logits differs from the numpy reference"):
         run_kind("triton_ensemble", QUICK, [{}], {ENSEMBLE.name: bypassed})
 
