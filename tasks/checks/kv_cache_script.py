@@ -35,9 +35,9 @@ def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
         for number, shape in enumerate(SHAPES):
             model = random_lm.make(seed=work.seed + number, **shape)
             ids = local.drawn(model.config.vocab_size, (2, PROMPT), work.seed + number)
-            tokens_equal(made, model, ids)
-            bytes_right(made, model, ids)
-            window_right(made, model, ids)
+            trial.attempt("the tokens", partial(tokens_equal, made, model, ids))
+            trial.attempt("the bytes", partial(bytes_right, made, model, ids))
+            trial.attempt("the window", partial(window_right, made, model, ids))
     except (api.UserError, Broken) as error:
         return Verdict(False, str(error))
     said = (
@@ -62,13 +62,12 @@ def tokens_equal(made: Any, model: Any, ids: Any) -> None:
 
 
 def bytes_right(made: Any, model: Any, ids: Any) -> None:
-    config, cache = model.config, made.full_cache(model)
+    cache = made.full_cache(model)
     trial.attempt("score", lambda: made.score(model, ids, cache, PROMPT))
-    width = config.hidden_size // config.num_attention_heads
-    right = 2 * config.num_hidden_layers * config.num_key_value_heads * width * PROMPT * 4 * len(ids)
+    right = local.token_bytes(model) * PROMPT * len(ids)
     found = {
         "cache_bytes of the full cache": made.cache_bytes(cache),
-        "formula_bytes": made.formula_bytes(config, PROMPT, 4, len(ids)),
+        "formula_bytes": made.formula_bytes(model.config, PROMPT, 4, len(ids)),
         "the tensors of the full cache": local.stored_bytes(cache),
     }
     for what, count in found.items():
@@ -86,6 +85,6 @@ def window_right(made: Any, model: Any, ids: Any) -> None:
             cache = made.sliding_cache(model, window)
             trial.alike(what, trial.attempt(what, partial(made.score, model, ids, cache, chunk)), right, limit)
         held = local.stored_bytes(cache)
-        most = made.formula_bytes(model.config, window, 4, len(ids))
+        most = local.token_bytes(model) * window * len(ids)
         if held > most + 4096:
             raise Broken(f"a window of {window} holds {held} bytes, its tokens take {most}")

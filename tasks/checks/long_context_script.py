@@ -36,9 +36,9 @@ def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
         torch.set_num_threads(1)
         model = random_lm.make(seed=work.seed, spread=SPREAD)
         ids = local.drawn(model.config.vocab_size, (1, TOKENS), work.seed)
-        chunks(made, model, ids)
-        windows(made, model, ids)
-        sizes(made, work.seed)
+        trial.attempt("chunks", partial(chunks, made, model, ids))
+        trial.attempt("windows", partial(windows, made, model, ids))
+        trial.attempt("texts", partial(sizes, made, work.seed))
     except (api.UserError, Broken) as error:
         return Verdict(False, str(error))
     said = f"chunks equal one pass within {LIMIT:g}, windows equal masked attention, {LENGTHS} tokens counted"
@@ -66,9 +66,7 @@ def chunks(made: Any, model: Any, ids: Any) -> None:
 
 
 def windows(made: Any, model: Any, ids: Any) -> None:
-    config = model.config
-    width = config.hidden_size // config.num_attention_heads
-    each = 2 * config.num_hidden_layers * config.num_key_value_heads * width * 4
+    each = local.token_bytes(model)
     for window in WINDOWS:
         right = trial.logits(model, ids, window)[0]
         for chunk in (None, 1, 16):

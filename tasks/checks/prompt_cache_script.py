@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,11 @@ def check(file: Path, params: Params, work: api.Workspace) -> Verdict:
         made = program.load(file, NAMES)
         torch.set_num_threads(1)
         model, other = (random_lm.make(seed=work.seed + number) for number in range(2))
-        keys(made, model, other)
+        trial.attempt("fingerprint", partial(keys, made, model, other))
         for rate in RATES:
-            hits(made, model, rate, work.seed)
-        changes(made, model, other, work.seed)
-        bound(made, model, work.seed)
+            trial.attempt("a trace", partial(hits, made, model, rate, work.seed))
+        trial.attempt("changed prompts", partial(changes, made, model, other, work.seed))
+        trial.attempt("the bound of memory", partial(bound, made, model, work.seed))
     except (api.UserError, Broken) as error:
         return Verdict(False, str(error))
     said = "answers equal, hits where the trace repeats, none after a changed beginning or model, memory bound kept"
@@ -118,13 +119,11 @@ def changes(made: Any, model: Any, other: Any, seed: int) -> None:
 
 def bound(made: Any, model: Any, seed: int) -> None:
     """Whatever comes, the cache holds no more than it may, and answers stay right."""
-    config = model.config
-    width = config.hidden_size // config.num_attention_heads
-    prompt = 2 * config.num_hidden_layers * config.num_key_value_heads * width * PREFIX * 4
+    prompt = local.token_bytes(model) * PREFIX
     for limit in (3 * prompt, 0):
         cache = made.PromptCache(made.fingerprint(model), limit)
         for number in range(8):
-            ids = local.drawn(config.vocab_size, (PREFIX,), seed + 100 + number).tolist()
+            ids = local.drawn(model.config.vocab_size, (PREFIX,), seed + 100 + number).tolist()
             asked(made, model, ids, cache, f"prompt {number + 1} under a bound of {limit} bytes")
             if (held := local.stored_bytes(cache)) > limit:
                 raise Broken(f"the cache holds {held} bytes, its bound is {limit}")

@@ -65,9 +65,7 @@ def measure(model: Any, params: Params, point: Point, seed: int) -> tuple[dict[s
         fresh = local.drawn(512, (params.steps + 3, params.batch, 1), seed + 1).to(model.device)
         one = partial(model, past_key_values=cache, use_cache=True)
         times = [local.milliseconds(partial(one, input_ids=ids), model.device) for ids in fresh]
-    width = params.hidden // params.heads
-    each = 2 * params.layers * point.kv_heads * width * next(model.parameters()).element_size()
-    formula = each * params.batch * params.context
+    formula = local.token_bytes(model) * params.batch * params.context
     step = spread(times[3:])  # the first ones warm up
     found = {
         "cache_mib": counted / local.MIB, "formula_error_pct": 100 * abs(counted - formula) / formula,

@@ -10,7 +10,7 @@ from pydantic import Field
 from tasks import api
 from tasks.llm import growth, local, memory, program
 
-NAMES = ("full_cache", "score", "cache_bytes", "formula_bytes")
+NAMES = ("full_cache", "score", "cache_bytes")
 
 
 class Params(api.Params):
@@ -27,7 +27,7 @@ METRICS = {
     "cache_mib": "MiB of the cache's keys and values, counted by their storages",
     "rss_mib": "MiB by which the process's resident memory (on a GPU: the allocated memory) grew and stayed",
     "formula_error_pct": "difference between the counted bytes and 2 * layers * kv_heads * head_dim * tokens * size",
-    "program_error_pct": "difference between the counted bytes and what the program says of its cache",
+    "program_error_pct": "difference between the counted bytes and what the program's cache_bytes says",
     "bytes_per_token": "counted bytes per token of one sequence",
 }
 
@@ -58,8 +58,7 @@ def fill(made: Any, model: Any, params: Params, tokens: int, seed: int) -> Any:
 def measure(made: Any, model: Any, params: Params, tokens: int, seed: int) -> dict[str, float]:
     cache, grown_mib = memory.kept_mib(lambda: fill(made, model, params, tokens, seed), model.device)
     counted, told = local.stored_bytes(cache), made.cache_bytes(cache)
-    element = next(model.parameters()).element_size()
-    formula = made.formula_bytes(model.config, tokens, element, params.batch)
+    formula = local.token_bytes(model) * tokens * params.batch
     return {
         "cache_mib": counted / local.MIB, "rss_mib": grown_mib,
         "formula_error_pct": 100 * abs(counted - formula) / formula,

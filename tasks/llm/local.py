@@ -83,6 +83,14 @@ def milliseconds(work: Callable[[], object], device: Any) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
+def token_bytes(model: Any) -> int:
+    """Bytes of one token's keys and values: 2 * layers * kv_heads * head_dim * size of an element."""
+    config = model.config
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    element: int = next(model.parameters()).element_size()
+    return int(2 * config.num_hidden_layers * config.num_key_value_heads * width) * element
+
+
 def stored_bytes(holder: Any) -> int:
     """Bytes of all tensors that an object holds, each storage counted once: nothing is taken on a word."""
     storages: dict[int, int] = {}

@@ -68,8 +68,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 def run(params: Params, ctx: api.Context) -> None:
     made = program.load(ctx.day / params.program, NAMES)
     model, _ = local.load(ctx)
-    element = next(model.parameters()).element_size()
-    limit = int(params.max_prompts * (params.prefix_tokens + params.suffix_tokens) * token_bytes(model, element))
+    limit = int(params.max_prompts * (params.prefix_tokens + params.suffix_tokens) * local.token_bytes(model))
     key = made.fingerprint(model)
     for point in ctx.points:
         rate = params.hit_rate_pct if point.hit_rate_pct < 0 else point.hit_rate_pct
@@ -84,13 +83,6 @@ def run(params: Params, ctx: api.Context) -> None:
             replay(made, model, requests, params, made.PromptCache(key, limit), replays[1])
         ctx.say(f"hit rate {rate} %: the trace took {min(off.total_ms):.0f} ms off, {min(on.total_ms):.0f} ms on")
         ctx.record(point, *figures(off, on, point, limit))
-
-
-def token_bytes(model: Any, element: int) -> int:
-    """Keys and values of one token: 2 * layers * kv_heads * head_dim * element size."""
-    config = model.config
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * element)
 
 
 def replay(made: Any, model: Any, requests: Sequence[Any], params: Params, cache: Any, into: Replay) -> None:
