@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from tasks import api
-from tasks.llm import bottleneck_picture, bottlenecks, compiled, operators, profile, profile_child, roofline
+from tasks.llm import bottleneck_picture, bottlenecks, compiled, mlc, operators, profile, profile_child, roofline
 from tasks.llm.roofline import Roof
 from tasks.models.shape import Shape
 
@@ -169,7 +170,7 @@ def test_the_chart_is_read_back_and_a_forged_one_is_found(tmp_path: Path) -> Non
 
 
 def test_mlc_llm_is_asked_to_convert_configure_and_compile(tmp_path: Path) -> None:
-    convert, configure, compile_ = compiled.mlc_commands(Path("/m"), tmp_path, "q0f32", "cuda")
+    convert, configure, compile_ = mlc.commands(Path("/m"), tmp_path, "q0f32", "cuda")
     assert convert[2:] == [
         "mlc_llm",
         "convert_weight",
@@ -179,8 +180,36 @@ def test_mlc_llm_is_asked_to_convert_configure_and_compile(tmp_path: Path) -> No
         "--output",
         f"{tmp_path}/model",
     ]
-    assert configure[configure.index("--conv-template") + 1] == "chatml"
+    assert configure[configure.index("--conv-template") + 1] == "chatml_nosystem"
     assert compile_[3:5] == ["compile", f"{tmp_path}/model/mlc-chat-config.json"]
     native, stand_in = compiled.needs(compiled.Params())
     assert native.modules == ("mlc_llm",)
     assert (stand_in.stand_in_for, stand_in.binaries) == ("MLC-LLM", ("g++",))
+
+
+ENGINE = """
+from types import SimpleNamespace as Some
+
+class MLCEngine:
+    def __init__(self, model, device, model_lib):
+        self.chat = Some(completions=self)
+
+    def create(self, messages, temperature, max_tokens, stream):
+        answer = Some(message=Some(content=messages[0]["content"].upper()))
+        return Some(choices=[answer], usage=Some(completion_tokens=max_tokens))
+
+    def terminate(self):
+        print("engine stopped")
+"""
+
+
+def test_mlc_llms_engine_is_asked_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mlc_llm.py").write_text(ENGINE, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{tmp_path}")
+    monkeypatch.setattr(mlc, "commands", lambda *given: [])
+    found = mlc.compiled(Path("/m"), tmp_path / "work", "q0f32", "cpu", 8)
+    assert found.texts == [prompt.upper() for prompt in mlc.prompts()]
+    assert found.rate > 0
+    (tmp_path / "mlc_llm.py").write_text("raise SystemExit('no such library')", encoding="utf-8")
+    with pytest.raises(api.UserError, match="MLC-LLM failed: no such library"):
+        mlc.compiled(Path("/m"), tmp_path / "work", "q0f32", "cpu", 8)
