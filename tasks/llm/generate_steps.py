@@ -47,8 +47,8 @@ METRICS = {
     "step_p50_ms": "median time of the later calls (decode)",
     "step_p95_ms": "95th percentile of the same",
     "last_over_second_ratio": "median time of the last eighth of the steps over that of the first after the prefill",
-    "ttft_ms": "time until the first token was chosen",
-    "tpot_ms": "mean time of each further token",
+    "ttft_ms": "from calling generate() until its first call of the model had ended",
+    "tpot_ms": "mean time between the ends of two calls: the call, generate()'s own work, and the watching",
     "output_tokens_per_s": "tokens generated per second",
     "cache_kib": "keys and values kept after the last step (0 without a cache), in KiB",
     "argmax_pct": "generated tokens that are the likeliest of their step's logits: greedy decoding is nothing else",
@@ -58,11 +58,13 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One call of the model: tokens read, tokens in the cache before it, ms, its likeliest token and how likely."""
+    """One call of the model: tokens read, tokens in the cache before it, ms, when it had ended on `perf_counter`'s
+    clock, its likeliest token and how likely."""
 
     read: int
     cached: int
     ms: float
+    ended: float
     best: int
     probability: float
 
@@ -97,12 +99,21 @@ def answered(model: Any, tokenizer: Any, questions: Sequence[quiz.Question], par
 
 @dataclass(frozen=True)
 class Watched:
-    """One generation: its steps, the new tokens, seconds in all, bytes of the cache at its end."""
+    """One generation: its steps, the new tokens, when it began, seconds in all, bytes of the cache at its end."""
 
     steps: list[Step]
     tokens: list[int]
+    began: float
     seconds: float
     cache_bytes: int
+
+    @property
+    def ttft_ms(self) -> float:
+        return (self.steps[0].ended - self.began) * 1000
+
+    @property
+    def tpot_ms(self) -> float:
+        return (self.steps[-1].ended - self.steps[0].ended) * 1000 / (len(self.steps) - 1)
 
 
 def watched(model: Any, ids: Any, params: Params, point: Point) -> Watched:
@@ -122,7 +133,7 @@ def watched(model: Any, ids: Any, params: Params, point: Point) -> Watched:
     finally:
         model.generation_config.eos_token_id = ends
     kept = local.stored_bytes(made.past_key_values) if made.past_key_values is not None else 0
-    return Watched(steps, made.sequences[0, ids.shape[1] :].tolist(), seconds, kept)
+    return Watched(steps, made.sequences[0, ids.shape[1] :].tolist(), start, seconds, kept)
 
 
 @contextmanager
@@ -140,10 +151,10 @@ def hooked(model: Any) -> Iterator[list[Step]]:
     def after(_: Any, arguments: Any, named: dict[str, Any], output: Any) -> None:
         if output.logits.is_cuda:
             torch.cuda.synchronize()
-        start, cached = began[-1]
-        ms = (time.perf_counter() - start) * 1000
+        (start, cached), ended = began[-1], time.perf_counter()
         likely, best = output.logits[0, -1].float().softmax(-1).max(-1)
-        steps.append(Step(named["input_ids"].shape[1], cached, ms, int(best), float(likely)))
+        read = named["input_ids"].shape[1]
+        steps.append(Step(read, cached, (ended - start) * 1000, ended, int(best), float(likely)))
 
     handles = [
         model.register_forward_pre_hook(before, with_kwargs=True),
@@ -157,24 +168,24 @@ def hooked(model: Any) -> Iterator[list[Step]]:
 
 
 def record(ctx: api.Context, point: Point, right: float, runs: Sequence[Watched], tokenizer: Any) -> None:
-    later = [step.ms for run in runs for step in run.steps[1:]]
     eighth = max(1, len(runs[0].steps) // 8)
     early = spread([step.ms for run in runs for step in run.steps[1 : 1 + eighth]])
     late = spread([step.ms for run in runs for step in run.steps[-eighth:]])
-    first, decode = spread([run.steps[0].ms for run in runs]), spread(later)
+    first = spread([run.steps[0].ms for run in runs])
+    decode = spread([step.ms for run in runs for step in run.steps[1:]])
+    ttft, tpot = spread([run.ttft_ms for run in runs]), spread([run.tpot_ms for run in runs])
     pairs = [(step.best, token) for run in runs for step, token in zip(run.steps, run.tokens, strict=True)]
-    seconds = sum(run.seconds for run in runs)
     one = runs[0]
     keep_steps(ctx.out / STEPS.format(cache=point.cache), one, tokenizer)
     metrics = {
         "steps_count": len(one.steps), "first_step_tokens": one.steps[0].read, "last_step_tokens": one.steps[-1].read,
         "tokens_read": sum(step.read for step in one.steps), "first_step_ms": first.p50,
         "step_p50_ms": decode.p50, "step_p95_ms": decode.p95, "last_over_second_ratio": late.p50 / early.p50,
-        "ttft_ms": first.p50, "tpot_ms": sum(later) / len(later),
-        "output_tokens_per_s": sum(len(run.tokens) for run in runs) / seconds, "cache_kib": one.cache_bytes / 1024,
+        "ttft_ms": ttft.p50, "tpot_ms": tpot.p50, "cache_kib": one.cache_bytes / 1024,
+        "output_tokens_per_s": sum(len(run.tokens) for run in runs) / sum(run.seconds for run in runs),
         "argmax_pct": 100 * sum(best == token for best, token in pairs) / len(pairs), "exact_match_pct": right,
     }  # fmt: skip
-    ctx.record(point, metrics, {"first_step_ms": first, "step_p50_ms": decode})
+    ctx.record(point, metrics, {"first_step_ms": first, "step_p50_ms": decode, "ttft_ms": ttft, "tpot_ms": tpot})
 
 
 def keep_steps(file: Path, run: Watched, tokenizer: Any) -> None:
