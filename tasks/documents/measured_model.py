@@ -13,7 +13,7 @@ PARTS = {"vlm": ("vlm",), "diffusion": ("diffusion",), "multimodal_demo": ("vlm"
 OWN = ("engine_build", "onnx_export", "onnx_infer", "llm_moe")  # kinds with other models, which their days describe
 WIDER = ("quantize_gain", "quantize_load", "llm_profile", "llm_roofline")  # see tasks/llm/twin.py
 DEEPER = ("speculative", "assisted_generation")  # see tasks/llm/deeper.py
-SPOT = re.compile(r"on the spot|现场", re.IGNORECASE)
+SPOT = re.compile(r"on the spot|[现当]场", re.IGNORECASE)
 
 WORDS = {
     "en": {
