@@ -114,6 +114,7 @@ def provision(root: Path, name: str, mode: str, say: Say) -> Path:
         say(f"{name}: creating the environment")
         venv.create(staged, with_pip=True)
         _install(root, name, staged, say)
+        _name_place(staged, place)
         staged.replace(place)
     return interpreter
 
@@ -139,6 +140,15 @@ def _install(root: Path, name: str, staged: Path, say: Say) -> None:
         shutil.copy(log, keep)
         last = "".join([line for line in lines if "WARNING" not in line][-6:]).strip()
         raise mistake(f"the environment '{name}' could not be made:\n{last}", where=str(keep), key=str(lock))
+
+
+def _name_place(staged: Path, place: Path) -> None:
+    """The scripts of `staged` start the interpreter of `place`, where they are about to be."""
+    for script in (staged / "bin").iterdir():
+        if script.is_file() and not script.is_symlink():
+            text = script.read_bytes()
+            if str(staged).encode() in text and b"\0" not in text:
+                script.write_bytes(text.replace(str(staged).encode(), str(place).encode()))
 
 
 def without(lock: Path) -> list[str]:

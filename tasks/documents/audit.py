@@ -15,6 +15,8 @@ from tasks.documents.figures import cell, heading
 from tasks.documents.stored import Record
 from tasks.documents.words import WORDS
 
+QUOTED = ({"figure", "its hardware", "source"}, {"数据", "对方硬件", "来源"})  # how a table of others' figures is known
+
 
 @dataclass
 class Grid:
@@ -106,6 +108,13 @@ def tier_column(grid: Grid) -> int | None:
     return next((index for index, title in enumerate(grid.header) if title in ("tier", "层级")), None)
 
 
+def quoted_columns(grid: Grid) -> list[int]:
+    """The columns in which other people's figures stand with what they are, their hardware and their source."""
+    if not any(titles <= set(grid.header) for titles in QUOTED):
+        return []
+    return [index for index, title in enumerate(grid.header) if title in {"published", "公开内容"}.union(*QUOTED)]
+
+
 def compare(grid: Grid, record: Record, columns: dict[int, str], tier_at: int, found: Audit) -> None:
     """A table of points: each row is one point, each cell the stored value in the same form, empty if not measured."""
     axes = {index: title for index, title in enumerate(grid.header) if title in stored.axes(record)}
@@ -146,16 +155,17 @@ def is_row(row: Record, cells: list[str], axes: dict[int, str]) -> bool:
 def trace(grid: Grid, records: Sequence[Record], by_name: dict[str, Record], found: Audit) -> None:
     """Any other table: each number is held by these records, or by the one that the row names; so is a row's tier.
 
-    The stanzas of `document` records hold the published figures, which may stand beside any record.
+    What other people published is no record's: such a figure must name its hardware and its source.
     """
-    tier_at = tier_column(grid)
-    quoted = [record for record in by_name.values() if record["kind"] == "document"]
+    tier_at, quoted = tier_column(grid), quoted_columns(grid)
     for cells in grid.rows:
         found.rows += 1
         own = subject(" ".join(cells), by_name)
-        held_by = [own, *quoted] if own else records
+        held_by = [own] if own else records
         known, held = tracing.known_texts(held_by), tracing.written(held_by)
-        for content in cells:
+        lacking = [grid.header[index] for index in quoted if not cells[index]]
+        found.faults += [f"{grid.section}: a published figure lacks “{title}”" for title in lacking]
+        for content in (content for index, content in enumerate(cells) if index not in quoted):
             for one in tracing.numbers(content, known):
                 found.numbers += 1
                 if one.written.replace(",", "") not in held:

@@ -45,3 +45,12 @@ def test_what_a_lock_does_without_is_gone_although_another_package_asks_for_it(r
     assert "jinja2" in seen.lower()
     assert "markupsafe" not in seen.lower()
     assert said[0] == "small: creating the environment"
+
+
+@pytest.mark.slow
+def test_the_programs_that_an_environment_brings_start_from_their_place(root: Path) -> None:
+    lock(root, "small", "tabulate==0.9.0\n")
+    python = environments.provision(root, "small", "managed", print)
+    for program in ("tabulate", "pip"):
+        seen = subprocess.run([python.parent / program, "--help"], capture_output=True, text=True)
+        assert seen.returncode == 0, seen.stderr

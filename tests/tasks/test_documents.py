@@ -201,3 +201,13 @@ def test_records_of_a_table_are_looked_up_by_row(records: dict[str, Any]) -> Non
     assert not audit.audit(text, list(records.values())).faults
     value = number(records["hit-rate-10-50-90"]["rows"][0]["metrics"]["observed_hit_pct"])
     assert audit.audit(text.replace(value, "402.1"), list(records.values())).faults
+
+
+def test_a_published_figure_is_a_quotation_and_names_its_hardware_and_source(records: dict[str, Any]) -> None:
+    record = records["instances-1-2-4-throughput"]
+    ours = f"`{stored.name(record)}` {tables.main_result(record, 'en', 'throughput_rps')}"
+    header = ["published", "figure", "its hardware", "source", "our result", "tier"]
+    for hardware, result, sound in (("an A10G", ours, True), ("", ours, False), ("an A10G", f"{ours} · 9,999", False)):
+        row = ["two instances", "7 → 4321 requests/s", hardware, "its authors", result, "`native`"]
+        text = f"## Beside published figures\n\n{tables.Table(header, [False] * 6, [row]).markdown()}\n"
+        assert bool(audit.audit(text, [record]).faults) != sound
