@@ -17,9 +17,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import hf_batching, room, serving
+from tasks.llm import hf_batching, room, serving, sweep
 from tasks.llm.agreement import prompts
 from tasks.llm.hf_batching import Done, Request, Served
+from tasks.models import device
 from tasks.services.llm import client, vllm
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.timing import spread
@@ -71,10 +72,12 @@ def run(params: Params, ctx: api.Context) -> None:
     reference = [hf_batching.one_by_one(model, requests, 1) for requests in sets]
     for point in (one for one in ctx.points if one.engine == "transformers"):
         way = getattr(hf_batching, point.batching)
-        record(ctx, point, partial(way, model, width=params.width), sets, reference)
+        with device.spared(point, ctx):
+            record(ctx, point, partial(way, model, width=params.width), sets, reference)
     left = [one for one in ctx.points if one.engine == "vllm"]
     if left:
-        hf_batching.off_the_gpu(model)
+        model.cpu()
+        device.release()  # vLLM starts only where most of a GPU's memory is free
         on_vllm(params, left, folder, gpu, sets, reference, ctx)
 
 
@@ -99,11 +102,13 @@ def on_vllm(
         max_model_len=LENGTH, kv_gb=0.25 if not gpu else 4.0, dtype=params.dtype, max_num_seqs=params.width,
         prefix_caching=False, gpu=gpu,
     )  # fmt: skip
+
+    def measure(server: Endpoint, point: Point) -> None:
+        group = {"one_by_one": 1, "static": params.width, "continuous": 0}[point.batching]
+        record(ctx, point, partial(asked_in_groups, server, size=group), sets, reference)
+
     ctx.say("starting vLLM")
-    with vllm.serve(folder, options, ctx.scratch / "vllm", ctx.say) as server:
-        for point in points:
-            group = {"one_by_one": 1, "static": params.width, "continuous": 0}[point.batching]
-            record(ctx, point, partial(asked_in_groups, server, size=group), sets, reference)
+    sweep.each(ctx, points, lambda: vllm.serve(folder, options, ctx.scratch / "vllm", ctx.say), measure)
 
 
 def asked_in_groups(server: Endpoint, requests: Sequence[Request], size: int) -> Served:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import local
-from tasks.models import lm, quiz
+from tasks.models import device, lm, quiz
 from tasks.services.timing import spread
 
 REPEATS = 4
@@ -58,8 +58,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One call of the model: tokens read, tokens in the cache before it, ms, when it had ended on `perf_counter`'s
-    clock, its likeliest token and how likely."""
+    """One call of the model: tokens read, tokens cached before it, ms, its end (perf_counter), its likeliest token."""
 
     read: int
     cached: int
@@ -78,10 +77,11 @@ def run(params: Params, ctx: api.Context) -> None:
     model, tokenizer = local.load(ctx)
     questions = quiz.held_out(params.questions, ctx.seed)
     for point in ctx.points:
-        right = answered(model, tokenizer, questions, params, point)
         texts = [local.text_ids(tokenizer, params.prompt_tokens, ctx.seed + number) for number in range(REPEATS)]
-        watched(model, texts[0], params, point)  # warm-up
-        record(ctx, point, right, [watched(model, ids, params, point) for ids in texts], tokenizer)
+        with device.spared(point, ctx):
+            right = answered(model, tokenizer, questions, params, point)
+            watched(model, texts[0], params, point)  # warm-up
+            record(ctx, point, right, [watched(model, ids, params, point) for ids in texts], tokenizer)
 
 
 def answered(model: Any, tokenizer: Any, questions: Sequence[quiz.Question], params: Params, point: Point) -> float:

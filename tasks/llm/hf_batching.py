@@ -68,15 +68,6 @@ def load(folder: Path, dtype: str, gpu: bool) -> Any:
     return model
 
 
-def off_the_gpu(model: Any) -> None:
-    """vLLM starts only where most of a GPU's memory is free."""
-    import torch
-
-    model.cpu()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def one_by_one(model: Any, requests: Sequence[Request], width: int) -> Served:
     done, start = [], time.perf_counter()
     for request in requests:

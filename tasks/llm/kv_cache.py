@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import local, program
+from tasks.models import device
 from tasks.services.timing import spread
 
 NAMES = ("generate", "full_cache")
@@ -42,14 +43,23 @@ def run(params: Params, ctx: api.Context) -> None:
     made = program.load(ctx.day / params.program, NAMES)
     model, tokenizer = local.load(ctx)
     for point in ctx.points:
-        runs, equal = [], True
-        measure(made, model, prompt(model, tokenizer, params, ctx.seed, 0), 8, point)  # warm
-        for turn in range(params.repeats):
-            ids = prompt(model, tokenizer, params, ctx.seed, turn)
-            runs.append(measure(made, model, ids, params.new_tokens, point))
-            equal = equal and bool((runs[-1].tokens == reference(model, ids, params.new_tokens)).all())
-            ctx.say(f"cache {point.kv_cache}, repeat {turn + 1}: {1000 * sum(runs[-1].step_s):.0f} ms of steps")
-        ctx.record(point, *figures(runs, params, equal))
+        with device.spared(point, ctx):
+            runs, equal = repeated(made, model, tokenizer, params, point, ctx)
+            ctx.record(point, *figures(runs, params, equal))
+
+
+def repeated(
+    made: Any, model: Any, tokenizer: Any, params: Params, point: Point, ctx: api.Context
+) -> tuple[list[Any], bool]:
+    """The repeats of a point, and whether all their tokens are the reference's."""
+    runs, equal = [], True
+    measure(made, model, prompt(model, tokenizer, params, ctx.seed, 0), 8, point)  # warm
+    for turn in range(params.repeats):
+        ids = prompt(model, tokenizer, params, ctx.seed, turn)
+        runs.append(measure(made, model, ids, params.new_tokens, point))
+        equal = equal and bool((runs[-1].tokens == reference(model, ids, params.new_tokens)).all())
+        ctx.say(f"cache {point.kv_cache}, repeat {turn + 1}: {1000 * sum(runs[-1].step_s):.0f} ms of steps")
+    return runs, equal
 
 
 def prompt(model: Any, tokenizer: Any, params: Params, seed: int, turn: int) -> Any:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import local
-from tasks.models import random_lm
+from tasks.models import device, random_lm
 from tasks.services.timing import spread
 
 
@@ -45,14 +45,15 @@ def run(params: Params, ctx: api.Context) -> None:
     for point in ctx.points:
         if params.heads % point.kv_heads:
             raise api.UserError(f"{params.heads} heads cannot share {point.kv_heads} key-value heads evenly")
-        model = local.settled(random_lm.make(
-            seed=ctx.seed, layers=params.layers, hidden=params.hidden, heads=params.heads, kv_heads=point.kv_heads,
-            intermediate=2 * params.hidden, vocab=512,
-        ))  # fmt: skip
-        ctx.record(point, *measure(model, params, point, ctx.seed))
+        with device.spared(point, ctx):
+            model = local.settled(random_lm.make(
+                seed=ctx.seed, layers=params.layers, hidden=params.hidden, heads=params.heads, kv_heads=point.kv_heads,
+                intermediate=2 * params.hidden, vocab=512,
+            ))  # fmt: skip
+            ctx.record(point, *measure(model, params, ctx.seed))
 
 
-def measure(model: Any, params: Params, point: Point, seed: int) -> tuple[dict[str, float], dict[str, api.Spread]]:
+def measure(model: Any, params: Params, seed: int) -> tuple[dict[str, float], dict[str, api.Spread]]:
     import torch
     from transformers import DynamicCache
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import growth, local, memory, program
+from tasks.models import device
 
 NAMES = ("full_cache", "score", "cache_bytes")
 
@@ -41,7 +42,8 @@ def run(params: Params, ctx: api.Context) -> None:
     model, _ = local.load(ctx)
     fill(made, model, params, 2 * params.chunk, ctx.seed)  # warm: libraries set their workspaces up once
     for point in ctx.points:
-        ctx.record(point, measure(made, model, params, point.seq_len, ctx.seed))
+        with device.spared(point, ctx):
+            ctx.record(point, measure(made, model, params, point.seq_len, ctx.seed))
     lines = {"cache_mib": "cache", "rss_mib": "memory that the process took"}
     growth.draw(ctx, "seq_len", lines, f"tokens of each of {params.batch} sequences", "memory_curve.png")
 

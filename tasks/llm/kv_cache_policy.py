@@ -14,6 +14,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import local, program
+from tasks.models import device
 from tasks.services.timing import spread
 
 NAMES = ("generate", "score", "full_cache", "sliding_cache")
@@ -57,8 +58,9 @@ def run(params: Params, ctx: api.Context) -> None:
     truth = made.score(model, given, made.full_cache(model), params.text_tokens)
     for point in ctx.points:
         ctx.say(f"{point.cache} cache, window {window(point, params)}")
-        found, spreads = speed(made, model, tokenizer, params, point, ctx.seed)
-        ctx.record(point, {**found, **quality(made, model, given, truth, params, point)}, spreads)
+        with device.spared(point, ctx):
+            found, spreads = speed(made, model, tokenizer, params, point, ctx.seed)
+            ctx.record(point, {**found, **quality(made, model, given, truth, params, point)}, spreads)
 
 
 def window(point: Point, params: Params) -> int:

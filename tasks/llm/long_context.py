@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import local, memory, program
+from tasks.models import device
 from tasks.services.timing import spread
 
 NAMES = ("prefill", "all_logits", "perplexity", "sized_text")
@@ -49,16 +50,11 @@ def run(params: Params, ctx: api.Context) -> None:
     whole = made.all_logits(model, ids)
     for point in ctx.points:
         chunk, window = ways(point, params)
-        logits = made.all_logits(model, ids, chunk, window)
-        found = {
-            "max_logit_diff": float((logits - whole).abs().max()), "perplexity": made.perplexity(logits, ids),
-            **measured(made, model, ids, chunk, window, params),
-        }  # fmt: skip
-        del logits
-        times = found.pop("times")
-        spreads = {name: spread(values) for name, values in times.items()}
-        ctx.say(f"chunk {chunk or 'whole'}, window {window or 'full'}: {spreads['ttft_s'].p50:.2f} s")
-        ctx.record(point, {**found, **{name: one.p50 for name, one in spreads.items()}}, spreads)
+        ctx.say(f"chunk {chunk or 'whole'}, window {window or 'full'}")
+        with device.spared(point, ctx):
+            same = compared(made, model, ids, whole, chunk, window)
+            costs, spreads = measured(made, model, ids, chunk, window, params)
+            ctx.record(point, {**same, **costs}, spreads)
 
 
 def ways(point: Point, params: Params) -> tuple[int | None, int | None]:
@@ -67,7 +63,15 @@ def ways(point: Point, params: Params) -> tuple[int | None, int | None]:
     return point.chunk or (params.chunk if window else None), window
 
 
-def measured(made: Any, model: Any, ids: Any, chunk: int | None, window: int | None, params: Params) -> dict[str, Any]:
+def compared(made: Any, model: Any, ids: Any, whole: Any, chunk: int | None, window: int | None) -> dict[str, float]:
+    """What the way of reading changes: `whole` are the logits of one pass."""
+    logits = made.all_logits(model, ids, chunk, window)
+    return {"max_logit_diff": float((logits - whole).abs().max()), "perplexity": made.perplexity(logits, ids)}
+
+
+def measured(
+    made: Any, model: Any, ids: Any, chunk: int | None, window: int | None, params: Params
+) -> tuple[dict[str, float], dict[str, api.Spread]]:
     """Times by turns with one pass, and peaks of memory."""
     times: dict[str, list[float]] = {"ttft_s": [], "one_pass_ttft_s": []}
     for _ in range(params.repeats):
@@ -77,4 +81,6 @@ def measured(made: Any, model: Any, ids: Any, chunk: int | None, window: int | N
     stored = local.stored_bytes(cache) / local.MIB
     del cache
     _, one_pass = memory.peak_mib(lambda: made.prefill(model, ids), model.device)
-    return {"times": times, "cache_mib": stored, "peak_memory_mib": peak, "one_pass_peak_mib": one_pass}
+    spreads = {name: spread(values) for name, values in times.items()}
+    medians = {name: one.p50 for name, one in spreads.items()}
+    return {**medians, "cache_mib": stored, "peak_memory_mib": peak, "one_pass_peak_mib": one_pass}, spreads

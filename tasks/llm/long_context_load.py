@@ -10,6 +10,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import growth, local, memory, program
+from tasks.models import device
 from tasks.services.timing import spread
 
 NAMES = ("prefill", "decode", "sized_text")
@@ -51,10 +52,11 @@ def run(params: Params, ctx: api.Context) -> None:
     for point in ctx.points:
         text = made.sized_text(tokenizer, point.tokens, local.text(ctx.seed))
         ids = local.counted(tokenizer, text, point.tokens).to(model.device)
-        if params.memory:
-            ctx.record(point, peaks(made, model, ids, params))
-        else:
-            ctx.record(point, *speed(made, model, ids, params))
+        with device.spared(point, ctx):
+            if params.memory:
+                ctx.record(point, peaks(made, model, ids, params))
+            else:
+                ctx.record(point, *speed(made, model, ids, params))
     if params.memory:
         growth.draw(ctx, "tokens", GROWTH, "tokens of the text", "memory_curve.png")
 

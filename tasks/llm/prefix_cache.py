@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import serving
+from tasks.llm import serving, sweep
 from tasks.services.llm import client, figures
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.timing import spread
@@ -50,9 +50,11 @@ def needs(params: Params) -> Sequence[api.Needs]:
 def run(params: Params, ctx: api.Context) -> None:
     folder = serving.folder_of(params.served, ctx)
     vocabulary = int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"])
-    with serving.checked(params.served, folder, ctx, extra=(DETAILS,)) as server:
-        for point in ctx.points:
-            ctx.record(point, *measure(server, params, point, vocabulary, ctx))
+
+    def record(server: Endpoint, point: Point) -> None:
+        ctx.record(point, *measure(server, params, point, vocabulary, ctx))
+
+    sweep.each(ctx, ctx.points, lambda: serving.checked(params.served, folder, ctx, extra=(DETAILS,)), record)
 
 
 def trace(params: Params, rate_pct: int, vocabulary: int, seed: int) -> tuple[list[int], list[tuple[bool, list[int]]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import local, program
+from tasks.models import device
 from tasks.services.timing import spread
 
 NAMES = ("PromptCache", "fingerprint", "answer", "trace")
@@ -72,17 +73,26 @@ def run(params: Params, ctx: api.Context) -> None:
     key = made.fingerprint(model)
     for point in ctx.points:
         rate = params.hit_rate_pct if point.hit_rate_pct < 0 else point.hit_rate_pct
-        off, on = Replay(), Replay()
-        for turn in range(params.repeats + 1):  # by turns, so that a busy moment of the machine meets both
-            few = 4 if not turn else params.requests  # the first turn only warms up
-            requests = made.trace(
-                few, rate / 100, params.prefix_tokens, params.suffix_tokens, model.config.vocab_size, ctx.seed + turn
-            )
-            replays = (Replay(), Replay()) if not turn else (off, on)
-            replay(made, model, requests, params, None, replays[0])
-            replay(made, model, requests, params, made.PromptCache(key, limit), replays[1])
-        ctx.say(f"hit rate {rate} %: the trace took {min(off.total_ms):.0f} ms off, {min(on.total_ms):.0f} ms on")
-        ctx.record(point, *figures(off, on, point, limit))
+        with device.spared(point, ctx):
+            off, on = both(made, model, params, rate, lambda: made.PromptCache(key, limit), ctx.seed)
+            ctx.say(f"hit rate {rate} %: the trace took {min(off.total_ms):.0f} ms off, {min(on.total_ms):.0f} ms on")
+            ctx.record(point, *figures(off, on, point, limit))
+
+
+def both(
+    made: Any, model: Any, params: Params, rate: int, new_cache: Callable[[], Any], seed: int
+) -> tuple[Replay, Replay]:
+    """Traces without and with a cache, by turns, so that a busy moment of the machine meets both."""
+    off, on = Replay(), Replay()
+    for turn in range(params.repeats + 1):
+        few = 4 if not turn else params.requests  # the first turn only warms up
+        requests = made.trace(
+            few, rate / 100, params.prefix_tokens, params.suffix_tokens, model.config.vocab_size, seed + turn
+        )
+        replays = (Replay(), Replay()) if not turn else (off, on)
+        replay(made, model, requests, params, None, replays[0])
+        replay(made, model, requests, params, new_cache(), replays[1])
+    return off, on
 
 
 def replay(made: Any, model: Any, requests: Sequence[Any], params: Params, cache: Any, into: Replay) -> None:

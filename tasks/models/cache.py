@@ -26,13 +26,13 @@ def key(settings: Any, sources: Sequence[ModuleType]) -> str:
     return digest.hexdigest()[:16]
 
 
-def obtain(name: str, make: Callable[[Path], None]) -> Path:
-    """The cached folder `name`; `make(stage)` fills it when it is not there.
+def obtain(name: str, make: Callable[[Path], None], within: Path | None = None) -> Path:
+    """The cached folder `name` (`within` another one than this user's); `make(stage)` fills it when it is not there.
 
     It is filled beside and renamed when whole: a killed maker leaves nothing that could be taken for a model. Of two
     makers at the same time the later one waits for the earlier one's.
     """
-    home = folder() / name
+    home = (within or folder()) / name
     if home.is_dir():
         return home
     home.parent.mkdir(parents=True, exist_ok=True)

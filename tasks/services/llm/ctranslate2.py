@@ -5,10 +5,7 @@ It stands in for FasterTransformer, which is archived and CUDA-only and also bat
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,19 +36,11 @@ def convert(model: Path, setup: Setup) -> Path:
     """CTranslate2's own files, made once for the same weights and settings."""
     from ctranslate2.converters import TransformersConverter
 
-    home = setup.cache or cached.folder()
-    home.mkdir(parents=True, exist_ok=True)
     parts = [model / "config.json", model / "tokenizer.json", *sorted(model.glob("*.safetensors"))]
     state = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
-    target = home / f"{model.name}-ctranslate2-{cached.key([str(model.resolve()), state], [sys.modules[__name__]])}"
-    if not target.exists():
-        stage = Path(tempfile.mkdtemp(prefix=target.name, dir=home))
-        try:
-            TransformersConverter(str(model)).convert(str(stage), force=True)
-            os.replace(stage, target)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
-    return target
+    name = f"{model.name}-ctranslate2-{cached.key([str(model.resolve()), state], [sys.modules[__name__]])}"
+    convert = TransformersConverter(str(model)).convert
+    return cached.obtain(name, lambda stage: convert(str(stage), force=True), setup.cache)
 
 
 def load(folder: Path, setup: Setup) -> Any:
