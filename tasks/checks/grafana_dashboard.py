@@ -5,7 +5,6 @@ That is a live Triton, or a recorded vLLM under load (a real one takes longer to
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any, Literal
 
 from tasks.api import Needs, UserError, Verdict, Workspace
 from tasks.api import Params as Base
-from tasks.observability import live
+from tasks.observability import board, live
 from tasks.services import prometheus
 from tasks.services.prometheus import Prometheus
 
@@ -63,7 +62,7 @@ def needs(params: Params) -> Needs:
 
 def check(file: Path, params: Params, work: Workspace) -> Verdict:
     try:
-        queries = [query for panel in panels(file) for query in read(panel, file.name)]
+        queries = [query for panel in board.panels(file) for query in read(panel, file.name)]
         topics = {query.topic for query in queries}
         if lost := [topic for topic in params.topics if topic not in topics]:
             raise UserError(f"no panel asks for {', '.join(lost)}", where=file.name)
@@ -87,24 +86,6 @@ def check(file: Path, params: Params, work: Workspace) -> Verdict:
 
 def watched(params: Params, work: Workspace) -> AbstractContextManager[str]:
     return live.vllm() if params.watched == "vllm" else live.triton(work.scratch, work.seed)
-
-
-def panels(file: Path) -> list[dict[str, Any]]:
-    """All panels, those inside rows too. Raises UserError when the file is no dashboard."""
-    try:
-        board = json.loads(file.read_text(encoding="utf-8"))
-        top = board["panels"]
-        title = board["title"]
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", where=file.name) from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"is not JSON: {error.msg}", where=f"{file.name}:{error.lineno}") from error
-    except (UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UserError("is no dashboard: it has no title or no panels", where=file.name) from error
-    found = [panel for one in top for panel in (one.get("panels", []) if one.get("type") == "row" else [one])]
-    if not title or not found:
-        raise UserError("has no title or no panel", where=file.name)
-    return found
 
 
 def read(panel: Mapping[str, Any], name: str) -> Iterator[Query]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks import api
-from tasks.documents import audit, framework_notes, framework_picture, stored, tables
+from tasks.documents import audit, framework_notes, framework_picture, measured_model, stored, tables
 from tasks.documents.figures import cell, heading
 from tasks.documents.stored import Record
 
@@ -83,10 +83,9 @@ def setting(record: Record) -> str:
     )
     versions = ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))
     gpus = ", ".join(str(gpu) for gpu in machine["gpus"]) or "no GPU"
-    model = (record["settings"].get("model") or {}).get("id", "tiny")
     lines = [
         f"- machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {gpus}",
-        f"- model: `{model}`; everybody gets the same weights",
+        f"- model: {measured_model.words(record) or 'see the record'}; everybody gets the same weights",
         "- prompts: held-out questions of `tasks/models/quiz.py` as token ids, the same for all, greedy answers of"
         f" equal length; every engine's tokens were checked against the model before timing; load: {asked}",
         f"- versions: {versions or 'see the record'}",

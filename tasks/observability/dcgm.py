@@ -77,7 +77,7 @@ def run(params: Params, ctx: api.Context) -> None:
             for point in ctx.points:
                 start = time.time() + params.settle_s
                 work(params, point.load)
-                ctx.record(point, seen(watcher, start, time.time()))
+                ctx.record(point, seen(watcher, start, time.time(), used_gpu()))
 
 
 @contextmanager
@@ -120,18 +120,27 @@ def work(params: Params, load: str) -> None:
         torch.cuda.synchronize()
 
 
-def seen(watcher: Prometheus, start: float, end: float) -> dict[str, float]:
-    """Means over the window of the first GPU. UserError naming the counter that the exporter does not give."""
+def used_gpu() -> str:
+    """The UUID, as DCGM writes it, of the GPU that is put to work: CUDA's first may be another one of the host."""
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(0).uuid}"
+
+
+def seen(watcher: Prometheus, start: float, end: float, gpu: str) -> dict[str, float]:
+    """Means over the window of one GPU. UserError naming the counter that the exporter does not give for it."""
     window = f"[{max(1, round(end - start))}s:{SCRAPE_S:g}s]"
     found = {}
     for name, query in QUERIES.items():
-        series = watcher.query(f"avg_over_time(({query}){window})", end)
+        series = [
+            one for one in watcher.query(f"avg_over_time(({query}){window})", end) if one.labels.get("UUID") == gpu
+        ]
         if not series:
             raise api.UserError(
                 f"the exporter gives no {query.split()[-1]}", where=name,
                 remedy="profiling counters (DCGM_FI_PROF_*) need a data-centre GPU and root or SYS_ADMIN",
             )  # fmt: skip
-        found[name] = min(series, key=lambda one: one.labels.get("gpu", "")).samples[0][1]
+        found[name] = series[0].samples[0][1]
     found["series_count"] = watcher.query(f'count({{__name__=~"DCGM_FI_.*",job="{JOB}"}})', end)[0].samples[0][1]
     scrapes = watcher.query(f'count_over_time(up{{job="{JOB}"}}[{max(1, round(end - start))}s])', end)
     return {**found, "scrape_points": scrapes[0].samples[0][1]}

@@ -5,14 +5,13 @@ A panel is live when each of its queries is valid, has a curve under load, and t
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tasks import api
-from tasks.observability import llm_live, panel_picture
+from tasks.observability import board, llm_live, panel_picture
 from tasks.observability.llm_live import Window
 from tasks.services.prometheus import Series
 
@@ -63,9 +62,7 @@ def run(params: Params, ctx: api.Context) -> None:
         ctx.say("putting load on vLLM")
         busy, _ = llm_live.loaded(server, watcher, folder, params, ctx)
         whole = Window(watcher, quiet.start, busy.end)
-        curves = {
-            title: {legend: curve(whole, query) for legend, query in own.items()} for title, own in panels.items()
-        }
+        curves = {title: {legend: whole.curve(query) for legend, query in own.items()} for title, own in panels.items()}
         under_load = [bool(within(one, busy)) for own in curves.values() for one in own.values()]
         share = 100 * sum(under_load) / len(under_load)
         for point, title in chosen.items():
@@ -74,23 +71,10 @@ def run(params: Params, ctx: api.Context) -> None:
     panel_picture.draw(ctx.out / PICTURE, units(ctx.day / params.dashboard), curves, quiet.start, busy.start)
 
 
-def board(file: Path) -> list[dict[str, Any]]:
-    """The panels of a dashboard file, those inside rows too. UserError when it is none."""
-    try:
-        top = json.loads(file.read_text(encoding="utf-8"))["panels"]
-    except OSError as error:
-        raise api.UserError(f"cannot be read: {error.strerror}", where=file.name) from error
-    except json.JSONDecodeError as error:
-        raise api.UserError(f"is not JSON: {error.msg}", where=f"{file.name}:{error.lineno}") from error
-    except (KeyError, TypeError) as error:
-        raise api.UserError("is no dashboard: it has no panels", where=file.name) from error
-    return [panel for one in top for panel in (one.get("panels", []) if one.get("type") == "row" else [one])]
-
-
 def read(file: Path) -> dict[str, dict[str, str]]:
     """Panel title -> legend -> PromQL, with Grafana's own variables filled in."""
     found: dict[str, dict[str, str]] = {}
-    for panel in board(file):
+    for panel in board.panels(file):
         queries = {}
         for target in panel.get("targets") or []:
             expression = str(target.get("expr", ""))
@@ -105,7 +89,7 @@ def units(file: Path) -> dict[str, str]:
     """Panel title -> Grafana's name of its unit."""
     return {
         str(one.get("title")): str(one.get("fieldConfig", {}).get("defaults", {}).get("unit", ""))
-        for one in board(file)
+        for one in board.panels(file)
     }
 
 
@@ -115,11 +99,6 @@ def panel_of(panels: Mapping[str, Mapping[str, str]], point: Point, name: str) -
         if any(re.search(TOPICS[point.panel], query) for query in queries.values()):
             return title
     raise api.UserError(f"no panel asks for {TOPICS[point.panel]}", where=name)
-
-
-def curve(window: Window, query: str) -> list[Series]:
-    """UserError in Prometheus's words when the query is refused."""
-    return window.curve(query)
 
 
 def within(series: Sequence[Series], window: Window) -> list[float]:

@@ -34,6 +34,7 @@ DCGM_FI_PROF_SM_ACTIVE{gpu="0",UUID="GPU-6a",device="nvidia0",modelName="NVIDIA 
 DCGM_FI_PROF_PIPE_TENSOR_ACTIVE{gpu="0",UUID="GPU-6a",device="nvidia0",modelName="NVIDIA H100 80GB HBM3"} 0.62
 """
 DRAM = 'DCGM_FI_PROF_DRAM_ACTIVE{gpu="0",UUID="GPU-6a",device="nvidia0",modelName="NVIDIA H100 80GB HBM3"} 0.31\n'
+OTHER = 'DCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="GPU-00",device="nvidia0",modelName="NVIDIA H100 80GB HBM3"} 3\n'
 EXPORTER = """#!/usr/bin/env python3
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -69,18 +70,18 @@ def watched(tmp_path: Path) -> dict[str, float]:
             start = time.time()
             while watcher.query('count_over_time(up{job="dcgm"}[1m])')[0].samples[0][1] < 4:
                 time.sleep(0.1)
-            return dcgm.seen(watcher, start, time.time())
+            return dcgm.seen(watcher, start, time.time(), "GPU-6a")
 
 
 def test_the_gpus_counters_are_read_through_the_days_configuration(
     exporter: Callable[[str], None], tmp_path: Path
 ) -> None:
-    exporter(PAGE + DRAM)
+    exporter(OTHER + PAGE + DRAM)
     found = watched(tmp_path)
-    assert found["gpu_util_pct"] == 100
+    assert found["gpu_util_pct"] == 100  # of the GPU that was put to work, not of the host's first
     assert found["dram_active_pct"] == pytest.approx(31)
     assert found["sm_active_pct"] == pytest.approx(97)
-    assert found["series_count"] == 6
+    assert found["series_count"] == 7
     assert set(found) == set(dcgm.METRICS)
 
 
