@@ -29,11 +29,11 @@ METRICS = {
 
 def tokenized(folder: Path, seed: int) -> Iterator[list[int]]:
     """Held-out questions as token ids, so that every engine gets the same; endless, none twice in a row."""
-    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     asked = [lm.asked(question.prompt, chat=False) for question in quiz.held_out(400, seed)]
-    return itertools.cycle([list(tokenizer.encode(text).ids) for text in asked])
+    return itertools.cycle([list(tokenizer(text)["input_ids"]) for text in asked])
 
 
 @dataclass

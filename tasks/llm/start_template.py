@@ -118,7 +118,7 @@ def commanded(params: Params, given: Mapping[str, str], ctx: api.Context, took: 
     extra = () if ctx.tier == "native" else ("--enforce-eager",)
     with timed(
         took, params.command, ["bash", str(ctx.day / params.command), *extra], int(given["PORT"]), NAME,
-        log=ctx.out / "command.log", env=env, cwd=ctx.scratch, timeout_s=vllm.START_S,
+        log=ctx.out / "command.log", env=env, cwd=ctx.scratch,
     ) as server:  # fmt: skip
         yield server
 
@@ -137,7 +137,6 @@ def composed(params: Params, given: Mapping[str, str], ctx: api.Context, took: d
         line = [*engine.argv, *contained(service, base.image, surroundings(ctx), ctx)]
         with timed(
             took, params.compose, line, int(given["PORT"]), NAME, log=ctx.out / "compose.log", env=engine.env,
-            timeout_s=vllm.START_S,
         ) as server:  # fmt: skip
             yield server
 

@@ -129,6 +129,9 @@ def test_a_port_that_was_taken_in_the_meantime_costs_a_second_attempt(tmp_path: 
 def test_a_model_without_a_tokenizer_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no tokenizer"), vllm.serve(tmp_path, vllm.Options(), tmp_path / "work"):
         pass
+    for engine in ("transformers_static", "llama_cpp", "ctranslate2", "openvino_genai"):
+        with pytest.raises(UserError, match=r"no tokenizer\.json"):
+            engines.serve(engine, tmp_path, Setup(), tmp_path / "work").__enter__()
     assert not (tmp_path / "work").exists()
 
 

@@ -13,24 +13,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.api import UserError
 from tasks.services.llm import endpoint
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.llm.jobs import Setup
 
 ROOT = Path(__file__).resolve().parents[3]
+REMEDY = "save it again with transformers (AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)), or take vllm"
 
 
 @contextmanager
 def serve(
-    engine: str, model: Path, setup: Setup, folder: Path, say: Callable[[str], None] = print, timeout_s: float = 240
+    engine: str, model: Path, setup: Setup, folder: Path, say: Callable[[str], None] = print
 ) -> Iterator[Endpoint]:
-    """Serve `model` with an engine of this package until the block ends; its log goes to `folder`."""
+    """Serve `model` with an engine of this package until the block ends; its log goes to `folder`.
+
+    All of them read `tokenizer.json`: UserError before anything starts when there is none.
+    """
+    if not (model / "tokenizer.json").is_file():
+        raise UserError("the model has no tokenizer.json", where=str(model), remedy=REMEDY)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{engine.replace(':', '-')}.log"
     with endpoint.on_free_port(
         engine, lambda port: argv(engine, model, port, setup), setup.name or model.name, log=log, cwd=ROOT,
         env={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"},
-        timeout_s=timeout_s,
     ) as server:  # fmt: skip
         say(f"{engine} serves {server.model} on {server.address}")
         yield server

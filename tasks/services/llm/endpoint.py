@@ -17,6 +17,7 @@ from tasks.services import process
 from tasks.services.llm import diagnosis
 from tasks.services.llm.diagnosis import DeadServerError, NotStartedError
 
+START_S = 600.0  # a large model from a cold disk, then converted or compiled
 WARM_UP_S = 120.0  # the first sampled answer of a vLLM on a busy CPU took half a minute
 LEAVING_S = 15.0
 ATTEMPTS = 2  # a free port can be taken by another process before the server binds it
@@ -54,7 +55,7 @@ def on_free_port(name: str, argv: Callable[[int], Sequence[str]], model: str, **
 @contextmanager
 def serve(
     name: str, argv: Sequence[str], port: int, model: str, *, log: Path,
-    env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout_s: float = 180, stop_s: float = 15,
+    env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout_s: float = START_S, stop_s: float = 15,
 ) -> Iterator[Endpoint]:  # fmt: skip
     """Start a server, wait until it has really completed a prompt, stop it with the block.
 

@@ -20,7 +20,7 @@ def serve(model: Path, setup: Setup, folder: Path, say: Callable[[str], None] = 
     folder.mkdir(parents=True, exist_ok=True)
     with endpoint.on_free_port(
         "lmdeploy serve", partial(argv, model, setup), setup.name or model.name, log=folder / "lmdeploy.log",
-        cwd=folder, env={"HF_HUB_OFFLINE": "1"}, timeout_s=600,
+        cwd=folder, env={"HF_HUB_OFFLINE": "1"},
     ) as server:  # fmt: skip
         say(f"LMDeploy serves {server.model} on {server.address}")
         yield server

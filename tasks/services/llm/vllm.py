@@ -19,7 +19,6 @@ from tasks.services.llm import endpoint
 from tasks.services.llm.endpoint import Endpoint
 
 GIB = 1024**3
-START_S = 600.0  # a large model from a cold disk, then compilation on a GPU
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
 WHICH = (
     "import importlib.metadata as m\n"
@@ -58,8 +57,9 @@ class Options:
 
 @contextmanager
 def serve(
-    model: Path, options: Options, folder: Path, say: Callable[[str], None] = print, timeout_s: float = START_S
-) -> Iterator[Endpoint]:
+    model: Path, options: Options, folder: Path, say: Callable[[str], None] = print,
+    timeout_s: float = endpoint.START_S,
+) -> Iterator[Endpoint]:  # fmt: skip
     """Serve the Hugging Face folder `model` until the block ends; log and shim go to `folder`.
 
     Raises UserError with the last log lines and the likely cause when it does not come up.
