@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
+from tasks.models import device
 from tasks.training import base, rows, sft
 from tasks.training.base import MIB, Recipe
 
@@ -18,7 +19,7 @@ METRICS = {
     "loss_last": "mean loss of an answer token at the last step, nats",
     "weight_max_diff": "largest difference of a trained weight from the run with the whole batch at once",
     "steps_count": "optimizer steps",
-    "step_ms": "wall time of an optimizer step, mean",
+    "step_ms": "wall time of an optimizer step, its memory being counted: median, without the first",
     "activations_mib": "tensors kept for the backward pass of one micro-batch, the largest",
     "gradients_mib": "gradients at the end of a step",
     "optimizer_mib": "optimizer state: AdamW keeps two float32 values for each trained parameter",
@@ -44,8 +45,11 @@ class Point(api.Params):
 
 @dataclass(frozen=True)
 class Run:
+    """A training, the weights that it trained (on the CPU), and their share of all, in percent."""
+
     done: sft.Trained
-    model: Any
+    weights: list[Any]
+    trainable_pct: float
 
 
 def needs(params: Params) -> Sequence[api.Needs]:
@@ -58,10 +62,11 @@ def run(params: Params, ctx: api.Context) -> None:
     folder = base.home(ctx, ctx.say)
     whole: dict[str, Run] = {}
     for point in ctx.points:
-        if point.trained not in whole:
-            whole[point.trained] = trained(folder, chosen, Point(trained=point.trained), params, ctx)
-        own = whole[point.trained] if point.accumulate == 1 else trained(folder, chosen, point, params, ctx)
-        ctx.record(point, compared(own, whole[point.trained]))
+        with device.spared(point, ctx):
+            if point.trained not in whole:
+                whole[point.trained] = trained(folder, chosen, Point(trained=point.trained), params, ctx)
+            own = whole[point.trained] if point.accumulate == 1 else trained(folder, chosen, point, params, ctx)
+            ctx.record(point, compared(own, whole[point.trained]))
 
 
 def trained(folder: Path, chosen: Sequence[rows.Row], point: Point, params: Params, ctx: api.Context) -> Run:
@@ -75,23 +80,21 @@ def trained(folder: Path, chosen: Sequence[rows.Row], point: Point, params: Para
     if point.trained == "lora":
         model = base.adapted(model, recipe, ctx.seed)
     scratch = ctx.scratch / f"{point.trained}{point.accumulate}"
-    return Run(sft.train(model, base.tokenizer(folder), chosen, recipe, scratch, ctx.seed, ctx.say), model)
+    done = sft.train(model, base.tokenizer(folder), chosen, recipe, scratch, ctx.seed, ctx.say)
+    taught, every = base.trainable(model)
+    weights = [weight.detach().cpu() for weight in model.parameters() if weight.requires_grad]
+    device.release()
+    return Run(done, weights, 100 * taught / every)
 
 
 def compared(own: Run, whole: Run) -> dict[str, float]:
     """The figures of one run beside those of the run that takes the whole batch at once."""
     done, first = own.done, whole.done
-    taught, every = base.trainable(own.model)
+    pairs = zip(own.weights, whole.weights, strict=True)
     return {
         "loss_max_diff": max(abs(one - other) for one, other in zip(done.losses, first.losses, strict=True)),
-        "loss_last": done.losses[-1], "weight_max_diff": apart(own.model, whole.model), "steps_count": done.steps,
-        "step_ms": 1e3 * done.seconds / done.steps, "activations_mib": done.use.activations / MIB,
+        "loss_last": done.losses[-1], "weight_max_diff": max(float((a - b).abs().max()) for a, b in pairs),
+        "steps_count": done.steps, "step_ms": done.step_ms, "activations_mib": done.use.activations / MIB,
         "gradients_mib": done.use.gradients / MIB, "optimizer_mib": done.use.optimizer / MIB,
-        "trainable_pct": 100 * taught / every,
+        "trainable_pct": own.trainable_pct,
     }  # fmt: skip
-
-
-def apart(one: Any, other: Any) -> float:
-    """The largest difference between two models' trained weights."""
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
-    return max(float((a.detach() - b.detach()).abs().max()) for a, b in pairs if a.requires_grad)

@@ -20,7 +20,7 @@ class Recipe(api.Params):
     `replay_pct` rows of the base model's own training are mixed in for each 100 rows of the new data.
     """
 
-    r: int = Field(default=8, ge=1)
+    r: int = Field(default=8, ge=1, le=512)  # vLLM serves no higher rank
     alpha: int = Field(default=16, ge=1)
     targets: tuple[str, ...] = Field(default=("q_proj", "v_proj"), strict=False)
     batch: int = Field(default=2, ge=1)
@@ -64,6 +64,8 @@ def tokenizer(folder: Path) -> Any:
             "the tokenizer has no chat template", where=str(folder), remedy="choose an instruct model: its template"
             " (ChatML or the model's own) is what the tuned model will be asked with",
         )  # fmt: skip
+    if "enable_thinking" in found.chat_template:  # as in Qwen3's: rows hold answers, no thoughts before them
+        found.chat_template = "{% set enable_thinking = false %}" + found.chat_template
     if found.pad_token is None:
         found.pad_token = found.eos_token
     return found

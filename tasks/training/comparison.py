@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from tasks import api
+from tasks.models import device
 from tasks.training import base, rows, scoring
 
 METRICS = {
@@ -43,18 +44,22 @@ def run(params: Params, ctx: api.Context) -> None:
     folder = base.home(ctx, ctx.say)
     tokenizer = base.tokenizer(folder)
     for point in ctx.points:
-        model = base.load(folder) if point.model == "base" else base.tuned(folder, ctx.day / params.adapter)
-        said = scoring.answered(model, tokenizer, parts.held_out)
-        keep(ctx.out / f"answers_{point.model}.jsonl", parts.held_out, said)
-        ctx.record(
-            point,
-            {
-                "held_out_exact_match_pct": scoring.matched_pct(parts.held_out, said),
-                "held_out_loss": scoring.held_out_loss(model, tokenizer, parts.held_out),
-                "train_exact_match_pct": scoring.exact_match_pct(model, tokenizer, parts.train),
-                "held_out_count": len(parts.held_out),
-            },
-        )
+        with device.spared(point, ctx):
+            adapter = None if point.model == "base" else ctx.day / params.adapter
+            ctx.record(point, asked(folder, adapter, tokenizer, parts, ctx.out / f"answers_{point.model}.jsonl"))
+
+
+def asked(folder: Path, adapter: Path | None, tokenizer: Any, parts: rows.Split, file: Path) -> dict[str, float]:
+    """The figures of a model with or without an adapter; its answers to the held-out questions go to `file`."""
+    model = base.tuned(folder, adapter) if adapter else base.load(folder)
+    said = scoring.answered(model, tokenizer, parts.held_out)
+    keep(file, parts.held_out, said)
+    return {
+        "held_out_exact_match_pct": scoring.matched_pct(parts.held_out, said),
+        "held_out_loss": scoring.held_out_loss(model, tokenizer, parts.held_out),
+        "train_exact_match_pct": scoring.exact_match_pct(model, tokenizer, parts.train),
+        "held_out_count": len(parts.held_out),
+    }
 
 
 def keep(file: Path, questions: Sequence[rows.Row], said: Sequence[str]) -> None:

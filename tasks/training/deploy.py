@@ -11,6 +11,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
+from tasks.models import device
+from tasks.services import timing
 from tasks.services.llm import client, vllm
 from tasks.services.llm.endpoint import Endpoint
 from tasks.training import base, rows, scoring
@@ -21,11 +23,12 @@ METRICS = {
     "tokens_equal_pct": "held-out prompts with the same greedy answer as the unmerged adapter (transformers)",
     "served_equal_pct": "held-out prompts that vLLM answers as transformers does with the same weights",
     "served_exact_match_pct": "held-out questions that vLLM answers exactly",
-    "answer_p50_ms": "one question at a time through vLLM's chat API: the median",
+    "answer_p50_ms": "one question at a time through vLLM's chat API, with its own answer whole: the median"
+    " (base and adapter share a server with LoRA switched on)",
     "weights_mib": "weights of this deployment on disk (base with adapter: both)",
 }
 ADAPTER = "tuned"
-LENGTH = 512
+LENGTH = 512  # tokens of a conversation at the least
 
 
 class Params(api.Params):
@@ -60,43 +63,56 @@ def run(params: Params, ctx: api.Context) -> None:
     questions = rows.split(rows.read(ctx.day / params.data), params.held_out_pct, ctx.seed).held_out
     folder = base.home(ctx, ctx.say)
     tokenizer, adapter, merged = base.tokenizer(folder), ctx.day / params.adapter, ctx.scratch / "merged"
-    local = locally(folder, adapter, merged, tokenizer, questions)
-    wanted = {point.served: point for point in ctx.points}
+    local, tokens = locally(folder, adapter, merged, tokenizer, questions), scoring.room(tokenizer, questions)
+    wanted, longest = {point.served: point for point in ctx.points}, tokens + prompt_tokens(tokenizer, questions)
     servers = {folder: [name for name in ("base", "adapter") if name in wanted], merged: [*{"merged"} & set(wanted)]}
     for model, names in servers.items():
         if not names:
             continue
-        lora = {ADAPTER: adapter} if "adapter" in names else {}
-        with vllm.serve(model, options(ctx, lora, adapter), ctx.scratch / f"vllm-{names[0]}", ctx.say) as endpoint:
+        options = served(ctx, longest, adapter if model == folder else None)
+        with vllm.serve(model, options, ctx.scratch / f"vllm-{names[0]}", ctx.say) as endpoint:
             for name in names:
-                said, milliseconds = asked(endpoint, questions, scoring.room(tokenizer, questions), name)
-                found = compared(local[name], local["adapter"], questions, said, milliseconds)
+                said, milliseconds = asked(endpoint, questions, tokens, name)
                 disk = base.folder_kib(model) + (base.folder_kib(adapter) if name == "adapter" else 0)
-                ctx.record(wanted[name], {**found.metrics, "weights_mib": disk / 1024}, found.spread)
+                metrics, spread = compared(local[name], local["adapter"], questions, said, milliseconds)
+                ctx.record(wanted[name], {**metrics, "weights_mib": disk / 1024}, {"answer_p50_ms": spread})
 
 
-def options(ctx: api.Context, lora: dict[str, Path], adapter: Path) -> vllm.Options:
+def prompt_tokens(tokenizer: Any, questions: Sequence[Row]) -> int:
+    """Tokens of the longest question as the template writes it."""
+    written = (tokenizer.apply_chat_template(list(row.prompt), add_generation_prompt=True, return_dict=True)
+               for row in questions)  # fmt: skip
+    return max(len(each["input_ids"]) for each in written)
+
+
+def served(ctx: api.Context, longest: int, adapter: Path | None) -> vllm.Options:
     """float32 on a CPU, as transformers computes there, so that answers can be compared one by one."""
     gpu = base.device() == "cuda"
-    rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
-    ranks = ("--max-lora-rank", str(next(size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank)))
     return vllm.Options(
-        max_model_len=LENGTH, dtype="bfloat16" if gpu else "float32", max_num_seqs=8, gpu=gpu,
-        kv_gb=None if gpu else 0.25, lora=lora, extra=ranks if lora else (), python=ctx.pythons.get("serving"),
+        max_model_len=max(LENGTH, longest), dtype="bfloat16" if gpu else "float32", max_num_seqs=8, gpu=gpu,
+        kv_gb=None if gpu else 0.25, lora={ADAPTER: adapter} if adapter else {}, python=ctx.pythons.get("serving"),
+        extra=("--max-lora-rank", str(rank_of(adapter))) if adapter else (),
     )  # fmt: skip
+
+
+def rank_of(adapter: Path) -> int:
+    """The least rank that vLLM knows and this adapter fits in."""
+    rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+    return next(size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank)
 
 
 def locally(folder: Path, adapter: Path, merged: Path, tokenizer: Any, questions: Sequence[Row]) -> dict[str, Local]:
     """Each deployment's answers by transformers; the merged model is written to `merged` with its tokenizer."""
-    from transformers import AutoModelForCausalLM
-
     found = {"base": judged(base.load(folder), tokenizer, questions)}
+    device.release()
     tuned = base.tuned(folder, adapter)
     found["adapter"] = judged(tuned, tokenizer, questions)
     tuned.merge_and_unload().save_pretrained(merged)
     tokenizer.save_pretrained(merged)
-    again = AutoModelForCausalLM.from_pretrained(merged, dtype=tuned.dtype, device_map=base.device())
-    found["merged"] = judged(again.eval(), tokenizer, questions)
+    del tuned
+    device.release()
+    found["merged"] = judged(base.load(merged), tokenizer, questions)
+    device.release()  # a server comes next
     return found
 
 
@@ -116,34 +132,24 @@ def judged(model: Any, tokenizer: Any, questions: Sequence[Row]) -> Local:
 def asked(endpoint: Endpoint, questions: Sequence[Row], tokens: int, name: str) -> tuple[list[str], list[float]]:
     """vLLM's greedy answers through the chat API and the milliseconds of each, after one to warm up."""
     model = ADAPTER if name == "adapter" else endpoint.model
-    client.chat(endpoint, questions[0].prompt, tokens, model=model)
-    found = [client.chat(endpoint, row.prompt, tokens, model=model) for row in questions]
+    plain = {"enable_thinking": False}  # as `base.tokenizer` writes the rows
+    client.chat(endpoint, questions[0].prompt, tokens, model=model, chat_template_kwargs=plain)
+    found = [client.chat(endpoint, row.prompt, tokens, model=model, chat_template_kwargs=plain) for row in questions]
     return [answer.text.strip() for answer in found], [1e3 * answer.seconds for answer in found]
-
-
-@dataclass(frozen=True)
-class Compared:
-    metrics: dict[str, float]
-    spread: dict[str, api.Spread]
 
 
 def compared(
     own: Local, adapter: Local, questions: Sequence[Row], said: Sequence[str], milliseconds: Sequence[float]
-) -> Compared:
-    import numpy as np
-
-    p50, p95, p99 = map(float, np.percentile(milliseconds, (50, 95, 99)))
-    spread = api.Spread(len(milliseconds), p50, p95, p99, float(np.std(milliseconds)))
-    return Compared(
-        {
-            "logits_max_abs_diff": float((own.logits - adapter.logits).abs().max()),
-            "tokens_equal_pct": equal_pct(own.texts, adapter.texts),
-            "served_equal_pct": equal_pct(said, own.texts),
-            "served_exact_match_pct": scoring.matched_pct(questions, said),
-            "answer_p50_ms": p50,
-        },
-        {"answer_p50_ms": spread},
-    )
+) -> tuple[dict[str, float], api.Spread]:
+    """A deployment's figures beside those of the adapter, and how its answers' times scatter."""
+    times = timing.spread(milliseconds)
+    return {
+        "logits_max_abs_diff": float((own.logits - adapter.logits).abs().max()),
+        "tokens_equal_pct": equal_pct(own.texts, adapter.texts),
+        "served_equal_pct": equal_pct(said, own.texts),
+        "served_exact_match_pct": scoring.matched_pct(questions, said),
+        "answer_p50_ms": times.p50,
+    }, times  # fmt: skip
 
 
 def equal_pct(one: Sequence[str], other: Sequence[str]) -> float:

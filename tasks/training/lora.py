@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from tasks import api
+from tasks.models import device
 from tasks.training import base, rows, scoring, sft
 from tasks.training.base import MIB, Recipe
 
@@ -26,7 +27,7 @@ METRICS = {
     "optimizer_mib": "optimizer state (AdamW: two float32 values for each trained parameter)",
     "activations_mib": "tensors kept for the backward pass of one micro-batch, the largest",
     "adapter_kib": "the saved adapter's size",
-    "train_s": "wall time of the training",
+    "train_s": "wall time of the training, its memory being counted",
 }
 
 
@@ -57,10 +58,11 @@ def run(params: Params, ctx: api.Context) -> None:
     tokenizer = base.tokenizer(folder)
     for point in ctx.points:
         recipe = named(params.recipes, point.recipe)
-        found, adapter = tuned(folder, tokenizer, parts, recipe, ctx, point.recipe)
-        ctx.record(point, found)
-        if point.recipe == params.keep:
-            laid(adapter, ctx.day / params.adapter)
+        with device.spared(point, ctx):
+            found, adapter = tuned(folder, tokenizer, parts, recipe, ctx, point.recipe)
+            if point.recipe == params.keep:
+                laid(adapter, ctx.day / params.adapter)
+            ctx.record(point, found)
 
 
 def named(recipes: Mapping[str, Recipe], name: str) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,13 +19,17 @@ class Use:
 
 
 class Watch:
-    """Counts, while entered, what autograd saves for the backward pass of each micro-batch, weights left out."""
+    """Counts, while entered, what autograd saves for the backward pass of each micro-batch, weights left out.
+
+    `ends` are the times at which steps were over (and a GPU done with them). Counting itself takes a part of them.
+    """
 
     def __init__(self, model: Any) -> None:
         self.weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
         self.model = model
         self.seen: dict[int, int] = {}
         self.largest = self.gradients = 0
+        self.ends: list[float] = []
 
     def __enter__(self) -> Watch:
         import torch
@@ -68,7 +73,10 @@ class Watch:
                 watch.close_step()
 
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-                if logs and "loss" in logs and state.global_step % every == 0:
+                if not logs or "loss" not in logs:
+                    return
+                watch.ends.append(time.perf_counter())
+                if state.global_step % every == 0:
                     say(f"step {state.global_step} of {state.max_steps}, loss {logs['loss']:.3f}")
 
         return Marks()

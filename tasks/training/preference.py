@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from tasks import api
+from tasks.models import device
 from tasks.training import base, rows, scoring, sft
 from tasks.training.base import Recipe
 from tasks.training.rows import Row
@@ -50,29 +52,38 @@ def needs(params: Params) -> Sequence[api.Needs]:
 def run(params: Params, ctx: api.Context) -> None:
     base.quiet()
     whole = rows.read(ctx.day / params.data)
-    parts, wrong = rows.split(whole, params.held_out_pct, ctx.seed), wrong_answers(whole, ctx.seed)
+    parts = rows.split(whole, params.held_out_pct, ctx.seed)
+    rejected, wrong = wrong_answers(parts.train, parts.train, ctx.seed), wrong_answers(parts.held_out, whole, ctx.seed)
     folder = base.home(ctx, ctx.say)
-    tokenizer = base.tokenizer(folder)
+    tokenizer, start = base.tokenizer(folder), ctx.scratch / "start"
+    begin(folder, tokenizer, parts, params, start, ctx)
+    device.release()
+    for point in ctx.points:
+        with device.spared(point, ctx):
+            chosen = pairs(parts.train, rejected)
+            ctx.record(point, preferences(
+                preferring(start, tokenizer, chosen, params, point.stage, ctx), tokenizer, parts.held_out, wrong
+            ))  # fmt: skip
+
+
+def begin(folder: Path, tokenizer: Any, parts: rows.Split, params: Params, start: Path, ctx: api.Context) -> None:
+    """The model after SFT, its adapters merged, written to `start`."""
     model = base.adapted(base.load(folder), params.sft, ctx.seed)
     sft.train(model, tokenizer, parts.train, params.sft, ctx.scratch / "sft", ctx.seed, ctx.say)
-    start = ctx.scratch / "start"
     model.merge_and_unload().save_pretrained(start)
-    for point in ctx.points:
-        model = base.load(start)
-        if point.stage != "sft":
-            model = base.adapted(model, params.recipe, ctx.seed)
-            prefer(model, tokenizer, pairs(parts.train, wrong), params, point.stage, ctx)
-        ctx.record(point, preferences(model, tokenizer, parts.held_out, wrong))
 
 
-def wrong_answers(whole: Sequence[Row], seed: int) -> dict[int, str]:
-    """For each row (by line) the answer of another row, of the same topic where rows name topics."""
-    rng, found = random.Random(seed), {}
-    for row in whole:
-        others = sorted({each.answer for each in whole if each.topic == row.topic and each.answer != row.answer})
+def wrong_answers(asked: Sequence[Row], among: Sequence[Row], seed: int) -> dict[int, str]:
+    """For each row of `asked` (by line) another answer of the rows `among`, of its own topic where that has one."""
+    of_topic: dict[str | None, set[str]] = {}
+    for row in among:
+        of_topic.setdefault(row.topic, set()).add(row.answer)
+    every, rng, found = set().union(*of_topic.values()), random.Random(seed), {}
+    for row in asked:
+        others = of_topic.get(row.topic, set()) - {row.answer} or every - {row.answer}
         if not others:
-            raise api.UserError(f"line {row.line}: no other row of its topic has another answer", remedy="add rows")
-        found[row.line] = rng.choice(others)
+            raise api.UserError(f"line {row.line}: no other row has another answer", remedy="add rows")
+        found[row.line] = rng.choice(sorted(others))
     return found
 
 
@@ -82,6 +93,18 @@ def pairs(chosen: Sequence[Row], wrong: dict[int, str]) -> list[dict[str, Any]]:
         {**given, "chosen": given.pop("completion"), "rejected": [{"role": "assistant", "content": wrong[row.line]}]}
         for row, given in zip(chosen, rows.conversations(chosen), strict=True)
     ]
+
+
+def preferring(
+    start: Path, tokenizer: Any, chosen: list[dict[str, Any]], params: Params, stage: str, ctx: api.Context
+) -> Any:
+    """The model of `start`; with DPO on top of it where the stage has one."""
+    model = base.load(start)
+    if stage == "sft":
+        return model
+    model = base.adapted(model, params.recipe, ctx.seed)
+    prefer(model, tokenizer, chosen, params, stage, ctx)
+    return model
 
 
 def prefer(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tasks.training import base, memory
@@ -15,15 +17,24 @@ from tasks.training.rows import Row, conversations
 
 @dataclass(frozen=True)
 class Trained:
-    """`losses` of every optimizer step (mean over its answer tokens); memory in bytes: see `memory.Use`."""
+    """`losses` of every optimizer step (mean over its answer tokens); memory in bytes: see `memory.Use`.
+
+    `steps_s` are the seconds of every step but the first, which sets things up; `seconds` those of the whole training.
+    """
 
     losses: list[float]
     seconds: float
+    steps_s: list[float]
     use: memory.Use
 
     @property
     def steps(self) -> int:
         return len(self.losses)
+
+    @property
+    def step_ms(self) -> float:
+        """Milliseconds of a step, median; of a training of one step that one's."""
+        return 1e3 * median(self.steps_s or [self.seconds])
 
     def mean_loss(self, *, last: bool, share: float = 0.1) -> float:
         """Mean of the first or of the last tenth of the steps: one step of two rows says little."""
@@ -59,4 +70,5 @@ def train(
         trainer.train()
     seconds = time.perf_counter() - began
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return Trained(losses, seconds, watch.used(trainer.optimizer))
+    steps_s = [after - before for before, after in pairwise(watch.ends)]
+    return Trained(losses, seconds, steps_s, watch.used(trainer.optimizer))

@@ -13,7 +13,8 @@ import yaml
 from conftest import ROOT
 
 from tasks import api
-from tasks.training import base, forgetting, lora, preference, rows, scoring
+from tasks.models import lm
+from tasks.training import base, deploy, forgetting, lora, memory, preference, rows, scoring, sft
 
 RunKind = Callable[..., tuple[list[dict[str, Any]], Path]]
 REFERENCE = ROOT / "plans" / "finetune" / "stage-2" / "qa_dataset.jsonl"
@@ -78,15 +79,29 @@ def test_the_split_is_the_seeds_and_leaks_nothing() -> None:
 
 def test_wrong_answers_are_of_the_same_topic_and_wrong() -> None:
     whole = rows.read(REFERENCE)
-    wrong = preference.wrong_answers(whole, 90)
+    wrong = preference.wrong_answers(whole, whole, 90)
     of_topic = {row.topic: {each.answer for each in whole if each.topic == row.topic} for row in whole}
     assert all(wrong[row.line] != row.answer and wrong[row.line] in of_topic[row.topic] for row in whole)
 
 
-def test_replay_adds_old_questions_in_proportion() -> None:
+def test_the_only_answer_of_a_topic_gets_a_wrong_one_of_another() -> None:
+    row = rows.Row(1, ({"role": "user", "content": "?"},), "A", "one")
+    assert preference.wrong_answers([row], [row, replace(row, line=2, answer="B", topic="two")], 90) == {1: "B"}
+    with pytest.raises(api.UserError, match="line 1: no other row has another answer"):
+        preference.wrong_answers([row], [row, replace(row, line=2)], 90)
+
+
+def test_a_step_s_time_is_not_that_of_setting_up() -> None:
+    done = sft.Trained([3.0, 2.0, 1.0], 9.0, [0.1, 0.3], memory.Use(0, 0, 0))
+    assert done.step_ms == pytest.approx(200)
+    assert replace(done, steps_s=[]).step_ms == 9000
+
+
+def test_replay_adds_old_questions_in_proportion(tmp_path: Path) -> None:
     new = rows.read(REFERENCE)[:40]
-    mixed = forgetting.with_replay(new, 50, 90)
+    mixed = forgetting.with_replay(new, 50, tmp_path, 90)
     assert len(mixed) == 60
+    assert all(row.question.startswith(lm.TERSE) for row in mixed if not row.line), "a hub's model is told to be terse"
     assert [row for row in mixed if row.line] != new, "the new rows come in random order among the old"
 
 
@@ -104,6 +119,12 @@ def test_an_answer_is_right_whatever_its_case_and_full_stop() -> None:
 def test_a_recipe_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(api.UserError, match="the stanza has source"):
         lora.named({"source": base.Recipe()}, "sorce")
+
+
+@pytest.mark.parametrize(("rank", "known"), [(4, 8), (16, 16), (33, 64), (512, 512)])
+def test_vllm_is_told_a_rank_that_it_knows(rank: int, known: int, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank}), encoding="utf-8")
+    assert deploy.rank_of(tmp_path) == known
 
 
 @pytest.fixture
