@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import hf_batching, room, serving, sweep
+from tasks.llm import hf_batching, pace, room, serving, sweep
 from tasks.llm.agreement import prompts
 from tasks.llm.hf_batching import Done, Request, Served
 from tasks.models import device
@@ -64,7 +64,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 def run(params: Params, ctx: api.Context) -> None:
     from transformers import AutoTokenizer
 
-    gpu = serving.on_gpu()
+    gpu = pace.on_gpu()
     folder = room.home(ctx, LENGTH, gpu=gpu, precision="fp32" if params.dtype == "float32" else "bf16")
     tokenizer, model = AutoTokenizer.from_pretrained(folder), hf_batching.load(folder, params.dtype, gpu)
     sets = [drawn(params, tokenizer, ctx.seed + number) for number in range(params.rounds + 1)]
@@ -100,7 +100,7 @@ def on_vllm(
     """The points of vLLM: one server for all of them."""
     options = vllm.Options(
         max_model_len=LENGTH, kv_gb=0.25 if not gpu else 4.0, dtype=params.dtype, max_num_seqs=params.width,
-        prefix_caching=False, gpu=gpu,
+        prefix_caching=False, gpu=gpu, extra=pace.beside_others(),
     )  # fmt: skip
 
     def measure(server: Endpoint, point: Point) -> None:

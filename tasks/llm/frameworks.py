@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import agreement, pace, questions, room, serving, sweep
+from tasks.llm import agreement, pace, questions, room, sweep
 from tasks.models import fit
 from tasks.services.llm import engines
 from tasks.services.llm.jobs import Setup
@@ -102,7 +102,7 @@ def picked(ctx: api.Context) -> engines.Name:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    gpu = serving.on_gpu()
+    gpu = pace.on_gpu()
     precision: fit.Precision = "fp32" if not gpu and params.cpu_dtype == "float32" else "bf16"
     folder = room.home(
         ctx, params.max_model_len, gpu=gpu, cached=params.concurrency * params.max_model_len, precision=precision

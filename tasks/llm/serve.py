@@ -73,7 +73,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 def run(params: Params, ctx: api.Context) -> None:
     for number, point in enumerate(ctx.points):
         with sweep.spared(ctx, point):
-            folder = room.home(ctx, longest(params, point), gpu=serving.on_gpu(), gpus=point.tensor_parallel_size)
+            folder = room.home(ctx, longest(params, point), gpu=pace.on_gpu(), gpus=point.tensor_parallel_size)
             measure(params, point, folder, ctx.scratch / f"vllm-{number}", ctx)
 
 
@@ -98,7 +98,7 @@ def options(params: Params, point: Point, folder: Path, gpu: bool) -> vllm.Optio
 
 
 def measure(params: Params, point: Point, folder: Path, work: Path, ctx: api.Context) -> None:
-    chosen = options(params, point, folder, serving.on_gpu())
+    chosen = options(params, point, folder, pace.on_gpu())
     before, began = pace.used_before(), time.perf_counter()
     ctx.say("starting vLLM")
     with vllm.serve(folder, chosen, work, ctx.say) as server:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import agreement, room
+from tasks.llm import agreement, pace, room
 from tasks.models import fit, lm
 from tasks.services.llm import bench, figures, vllm
 from tasks.services.llm.endpoint import Endpoint
@@ -59,15 +59,9 @@ def on_device() -> list[api.Needs]:
     return [gpu, host]
 
 
-def on_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
 def folder_of(served: Served, ctx: api.Context) -> Path:
     """The chosen model's folder; NoRoomError before anything is fetched when it does not fit as it is to be served."""
-    return room.home(ctx, served.max_model_len, gpu=on_gpu(), cached=served.kv_tokens)
+    return room.home(ctx, served.max_model_len, gpu=pace.on_gpu(), cached=served.kv_tokens)
 
 
 @contextmanager
@@ -76,7 +70,8 @@ def checked(served: Served, folder: Path, ctx: api.Context, extra: tuple[str, ..
     ctx.say("starting vLLM")
     options = vllm.Options(
         max_model_len=served.max_model_len, kv_gb=kv_bytes(folder, served) / GIB, max_num_seqs=served.max_num_seqs,
-        prefix_caching=served.prefix_caching, gpu=on_gpu(), extra=extra,
+        prefix_caching=served.prefix_caching, gpu=pace.on_gpu(),
+        extra=(*extra, *pace.beside_others()),
     )  # fmt: skip
     work = ctx.scratch / "vllm"
     try:

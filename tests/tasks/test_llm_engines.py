@@ -14,7 +14,7 @@ import yaml
 from tasks.api import Context, UserError, read_rows
 from tasks.catalog import KINDS
 from tasks.containers import compose
-from tasks.llm import crowd, frameworks, room, serve, serving, start_template, trtllm_build
+from tasks.llm import crowd, frameworks, pace, room, serve, start_template, trtllm_build
 from tasks.services import process
 from tasks.services.llm import (
     diagnosis,
@@ -215,7 +215,7 @@ def test_points_that_find_no_memory_are_blocked_and_the_rest_goes_on(
 
     monkeypatch.setattr(serve, "measure", measure)
     monkeypatch.setattr(room, "home", lambda *_, **__: tmp_path)
-    monkeypatch.setattr(serving, "on_gpu", lambda: False)
+    monkeypatch.setattr(pace, "on_gpu", lambda: False)
     points = [serve.Point(max_model_len=length) for length in (2048, 1024, 512, 256)]
     ctx = Context(day=tmp_path, scratch=tmp_path, settings={}, out=tmp_path, points=points, spec="test")
     serve.run(serve.Params(), ctx)
