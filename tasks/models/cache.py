@@ -44,7 +44,10 @@ def obtain(name: str, make: Callable[[Path], None], within: Path | None = None) 
 
 
 def _make(home: Path, make: Callable[[Path], None]) -> None:
-    stage = Path(tempfile.mkdtemp(prefix=f"{home.name}-", dir=home.parent))
+    mark = f".{home.name}.making-"
+    for left in home.parent.glob(f"{mark}*"):  # of a maker that was killed: whoever holds the lock is the only one
+        shutil.rmtree(left, ignore_errors=True)
+    stage = Path(tempfile.mkdtemp(prefix=mark, dir=home.parent))
     try:
         make(stage)
         os.replace(stage, home)

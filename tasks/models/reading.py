@@ -6,6 +6,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks.models import device as gpu
+
 MAX_TOKENS = 16
 
 
@@ -17,6 +19,12 @@ def device() -> str:
 
 def answers(folder: Path, asked: Sequence[tuple[bytes, str]]) -> list[str]:
     """The greedy answer to each picture (PNG) and question, one by one; in bfloat16 on a GPU, as it is served there."""
+    found = told(folder, asked)
+    gpu.release()  # a server comes next
+    return found
+
+
+def told(folder: Path, asked: Sequence[tuple[bytes, str]]) -> list[str]:
     import torch
     from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -31,7 +39,7 @@ def answers(folder: Path, asked: Sequence[tuple[bytes, str]]) -> list[str]:
         given = processor(images=picture, text=text, return_tensors="pt").to(device())
         given.pop("token_type_ids", None)  # the decoder has no use for them
         with torch.inference_mode():
-            told = model.generate(**given, max_new_tokens=MAX_TOKENS, do_sample=False)
-        answer = told[0, given["input_ids"].shape[1] :]
+            made = model.generate(**given, max_new_tokens=MAX_TOKENS, do_sample=False)
+        answer = made[0, given["input_ids"].shape[1] :]
         found.append(str(processor.tokenizer.decode(answer, skip_special_tokens=True)).strip())
     return found

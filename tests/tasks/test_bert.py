@@ -69,6 +69,18 @@ def test_a_killed_maker_leaves_no_model_behind(tmp_path: Path, monkeypatch: pyte
     cache.obtain("m", dies)  # it is there: nobody makes it again
 
 
+def test_the_next_maker_clears_away_what_a_killed_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL leaves the stage; that of another model, whose name goes on from this one's, may be in use."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    stages: list[Path] = []
+    cache.obtain("other", stages.append)
+    left, used = (cache.folder() / stages[0].name.replace("other", name) for name in ("m", "m-float16"))
+    left.mkdir()
+    used.mkdir()
+    cache.obtain("m", lambda stage: None)
+    assert (left.exists(), used.exists()) == (False, True)
+
+
 def test_of_two_makers_the_later_one_waits_for_the_earlier_ones_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
