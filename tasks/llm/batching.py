@@ -77,7 +77,7 @@ def run(params: Params, ctx: api.Context) -> None:
     left = [one for one in ctx.points if one.engine == "vllm"]
     if left:
         model.cpu()
-        device.release()  # vLLM starts only where most of a GPU's memory is free
+        device.release()  # the GPU is vLLM's from here on
         on_vllm(params, left, folder, gpu, sets, reference, ctx)
 
 

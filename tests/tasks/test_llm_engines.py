@@ -40,6 +40,10 @@ USUAL = """(APIServer pid=1) INFO 11-23 [utils.py:233] non-default args: {'max_m
 (EngineCore pid=2) INFO 11-23 [core.py:105] Initializing engine with config: tokenizer='/m', dtype=torch.bfloat16
 (EngineCore pid=2) WARNING 11-23 [cpu.py:7] Cannot use fp8 kernels
 """
+TOO_LONG = """pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+  Value error, User-specified max_model_len (9999) is greater than the derived max_model_len (512).
+    For further information visit https://errors.pydantic.dev/2.14/v/value_error
+"""
 NO_WORDS = "OSError: Can't load tokenizer for '/models/mine'.\n"
 
 
@@ -68,7 +72,7 @@ def test_on_a_gpu_vllm_compiles_and_takes_a_share_of_memory() -> None:
 
 @pytest.mark.parametrize(
     ("log", "cause"),
-    [(OUT_OF_MEMORY, "memory"), (BAD_DTYPE, "dtype"), (TAKEN, "port"), (NO_WORDS, "tokenizer")],
+    [(OUT_OF_MEMORY, "memory"), (BAD_DTYPE, "dtype"), (TAKEN, "port"), (NO_WORDS, "tokenizer"), (TOO_LONG, "length")],
 )
 def test_a_server_that_dies_while_loading_says_its_last_words_and_the_cause(
     log: str, cause: str, tmp_path: Path

@@ -12,6 +12,7 @@ CAUSES = (  # what a log says, what it means, what helps; the first match wins
     (r"address already in use|\[Errno 98\]", "port", "another process took the port: run it again"),
     (
         r"out ?of ?memory|cannot allocate memory|bad_alloc|no available memory|kv cache is needed|free memory on device"
+        r"|memory utilization"
         r"|insufficient (?:available )?memory|larger than the available",
         "memory",
         "shorten max_model_len, give the KV cache more room, or take a smaller or quantized model",
@@ -32,7 +33,9 @@ KILLED = re.compile(r"exited with (?:-9|137) ")  # 128 + 9 is how a container te
 KILLED_REMEDY = "it was killed: take a smaller model, a smaller cache or a larger machine"
 TROUBLE = re.compile(r"error|exception|fatal|fail|cannot|memory|bad_alloc|not supported|too large", re.IGNORECASE)
 HARMLESS = re.compile(r"\b(?:WARNING|INFO|DEBUG)\b")  # hints and settings that come at every start are no cause
-ROOT_CAUSE = re.compile(r"^.*?\b((?:\w+\.)*\w*(?:Error|Exception|error): .*)$")
+ROOT_CAUSE = re.compile(
+    r"^.*?\b((?:\w+\.)*\w*(?:Error|Exception|error): .*|Value error, .*)$"
+)  # the last is pydantic's
 AFTERMATH = ("Engine core initialization failed", "WorkerProc initialization failed", "EngineCore failed to start")
 
 
