@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,13 @@ from tasks.documents.stored import Record
 Highlight = Mapping[str, Any]
 
 BULLET = {
-    "en": "- {did}: {metric} {baseline} → {value}{unit} ({ratio}× {better}), measured with {how}{samples}, "
+    "en": "- {did}: {metric} {baseline} → {value}{unit} ({change}), measured with {how}{samples}, "
     "on {hardware}{stand_in}{model} [{record}]",
-    "zh": "- {did}：{metric} {baseline} → {value}{unit}（{ratio}× {better}），测量方法：{how}{samples}，"
+    "zh": "- {did}：{metric} {baseline} → {value}{unit}（{change}），测量方法：{how}{samples}，"
     "硬件：{hardware}{stand_in}{model} [{record}]",
 }
 BETTER = {"en": {"lower": "lower", "higher": "higher"}, "zh": {"lower": "降低", "higher": "提升"}}
+FROM_NOTHING = {"en": "up from 0", "zh": "原为 0"}
 SAMPLES = {"en": " (n={})", "zh": "（n={}）"}
 STAND_IN = {"en": "; {} as a stand-in for {}", "zh": "；以 {} 替代 {}"}
 MODEL = {"en": "; model: {}", "zh": "；模型：{}"}
@@ -66,8 +68,7 @@ def bullet(highlight: Highlight, records: Sequence[Record], lang: str) -> str:
         baseline=number(before),
         value=number(after),
         unit=f" {unit}" if unit else "",
-        ratio=number(ratio),
-        better=BETTER[lang][highlight["better"]],
+        change=f"{number(ratio)}× {BETTER[lang][highlight['better']]}" if math.isfinite(ratio) else FROM_NOTHING[lang],
         samples=samples(rows[1] or {}, metric, lang),
         hardware=hardware(record, lang),
         stand_in=STAND_IN[lang].format(record["backend"], record["stand_in_for"]) if stands_in(record) else "",
@@ -77,7 +78,9 @@ def bullet(highlight: Highlight, records: Sequence[Record], lang: str) -> str:
 
 
 def gain(before: float, after: float, better: str) -> float:
-    """How many times better `after` is; 0 when a ratio means nothing."""
+    """How many times better `after` is; infinite when there was nothing before; 0 when a ratio means nothing."""
+    if before == 0 < after and better == "higher":
+        return math.inf
     if before <= 0 or after <= 0:
         return 0.0
     return before / after if better == "lower" else after / before

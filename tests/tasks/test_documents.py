@@ -139,6 +139,20 @@ def test_a_bullet_names_the_model_and_its_numbers_trace(
     assert ("; model: " + said in bullets.bullet(highlight, [record], "en")) == bool(said)
 
 
+@pytest.mark.parametrize(("lang", "said"), [("en", "0 → 355.6 requests/s (up from 0)"), ("zh", "（原为 0）")])
+def test_what_came_from_nothing_has_no_ratio(records: dict[str, Any], lang: str, said: str) -> None:
+    record = copy.deepcopy(records["instances-1-2-4-throughput"])
+    record["rows"][2]["metrics"]["throughput_rps"] = 0.0
+    highlight = {
+        "experiment": stored.name(record), "metric": "throughput_rps", "baseline": {"instances": 4},
+        "value": {"instances": 1}, "better": "higher", "did": {"en": "D", "zh": "D"}, "how": {"en": "H", "zh": "H"},
+    }  # fmt: skip
+    line = bullets.bullet(highlight, [record], lang)
+    assert said in line
+    assert bullet_reading.faults(line, [record]) == []
+    assert not bullets.bullet({**highlight, "better": "lower"}, [record], lang)
+
+
 def test_a_bullet_of_a_machine_with_gpus_names_them(records: dict[str, Any]) -> None:
     record = copy.deepcopy(records["instances-1-2-4-throughput"])
     record["machine"]["gpus"] = ["NVIDIA H100 80GB HBM3, 79.6 GiB, sm_90"] * 2
