@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tasks import api
+from tasks.catalog import KINDS
 from tasks.documents import (
     architecture,
     audit,
@@ -17,6 +18,7 @@ from tasks.documents import (
     curve_reading,
     curves,
     document,
+    measured_model,
     stored,
     tables,
 )
@@ -151,6 +153,15 @@ def test_what_came_from_nothing_has_no_ratio(records: dict[str, Any], lang: str,
     assert said in line
     assert bullet_reading.faults(line, [record]) == []
     assert not bullets.bullet({**highlight, "better": "lower"}, [record], lang)
+
+
+def test_kinds_that_measure_another_model_than_the_chosen_one_are_known_as_such() -> None:
+    sources = {name: Path(str(kind.__file__)).read_text(encoding="utf-8") for name, kind in KINDS.items()}
+    assert {name for name, source in sources.items() if "stands_for(" in source} == set(measured_model.WIDER)
+    assert {name for name, source in sources.items() if " deeper(" in source or "(deeper(" in source} == set(
+        measured_model.DEEPER
+    )
+    assert {*measured_model.PARTS, *measured_model.OWN} <= set(KINDS)
 
 
 def test_a_bullet_of_a_machine_with_gpus_names_them(records: dict[str, Any]) -> None:
