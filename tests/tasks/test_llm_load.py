@@ -160,6 +160,10 @@ def test_a_request_to_a_server_that_died_says_so_and_a_refusal_stays_one(tmp_pat
         with pytest.raises(api.UserError, match="answered 400") as refused:
             client.complete(alive, "a", 1)
     assert not isinstance(refused.value, DeadServerError)
+    with answering(200) as url:  # an empty answer
+        for ask, said in ((client.complete, "without a choice"), (client.stream, "ended before the answer did")):
+            with pytest.raises(api.UserError, match=said):
+                ask(Endpoint(url.removesuffix("/v1/completions"), "tiny", log, os.getpid()), "a", 1)
     with socket.socket() as free:
         free.bind((LOOPBACK, 0))  # bound and not listening: nobody answers here
         gone = Endpoint(f"http://{LOOPBACK}:{free.getsockname()[1]}", "tiny", log, 0)

@@ -107,7 +107,10 @@ def answered(endpoint: Endpoint, path: str, body: Mapping[str, Any]) -> Answer:
         found = post(f"{endpoint.address}/v1/{path}", body, TIMEOUT_S)
     except (UserError, OSError) as error:
         raise explained(endpoint, error) from error
-    seconds, choice = time.perf_counter() - sent, found["choices"][0]
+    seconds = time.perf_counter() - sent
+    if not found.get("choices"):
+        raise UserError(f"it answered without a choice: {str(found)[:400]}", where=endpoint.model)
+    choice = found["choices"][0]
     text = choice["text"] if "text" in choice else choice["message"]["content"] or ""
     ids, usage = tuple(choice.get("token_ids") or ()), found.get("usage") or {}
     return Answer(text, choice.get("finish_reason") or "", usage, ids, seconds, sent=sent)
@@ -163,6 +166,8 @@ async def _streamed(session: Any, url: str, body: Mapping[str, Any]) -> Answer:
                 if "error" in event:
                     return Answer("", "error", {}, error=json.dumps(event["error"])[:400])
                 pieces.take(event, time.perf_counter() - sent)
+    if not pieces.finish:
+        return Answer("", "error", {}, error="the stream ended before the answer did")
     times = tuple(pieces.times)
     return Answer(
         "".join(pieces.texts), pieces.finish, pieces.usage, tuple(pieces.ids), time.perf_counter() - sent,
