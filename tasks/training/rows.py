@@ -133,7 +133,8 @@ def said(error: ValueError) -> str:
     """What is wrong with a row, in one line."""
     if not isinstance(error, ValidationError):
         return f"is not UTF-8: {error}"
-    return "; ".join(f"{place(fault['loc'])}{fault['msg']}" for fault in error.errors()[:3])
+    told = "; ".join(f"{place(fault['loc'])}{fault['msg']}" for fault in error.errors()[:3])
+    return told.replace(" at line 1 column ", " at column ")  # line 1 of the row: the file's line stands before it
 
 
 def place(location: Sequence[int | str]) -> str:

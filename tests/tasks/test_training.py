@@ -31,7 +31,7 @@ def written(folder: Path, *lines: object) -> Path:
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ('{"question": "half', "Invalid JSON"),
+        ('{"question": "half', "Invalid JSON: EOF while parsing a string at column 18"),
         ([1, 2], "should be an object"),
         ({"question": "What is 5+5?"}, "answer: Field required"),
         ({"question": "  ", "answer": "x"}, "question: String should have at least 1 character"),
