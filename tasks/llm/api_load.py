@@ -78,14 +78,18 @@ def run(params: Params, ctx: api.Context) -> None:
         body = ctx.scratch / "request.json"
         body.write_text(json.dumps(asked(server, prompt, params)), encoding="utf-8")
         before = figures.metrics(server)
-        rounds = max(params.rounds, math.ceil(params.minimum / point.concurrency))  # hey sends whole rounds only
         try:
-            report = attack(point, rounds * point.concurrency, f"{server.address}/v1/completions", body, ctx.scratch)
+            report = attack(point, requests(params, point), f"{server.address}/v1/completions", body, ctx.scratch)
         except api.UserError as error:
             raise endpoint.explained(server, error) from error
         record(ctx, point, params, report, figures.metrics(server).since(before))
 
     sweep.each(ctx, ctx.points, lambda: serving.checked(params, folder, ctx), measure)
+
+
+def requests(params: Params, point: Point) -> int:
+    """How many a load sends: whole rounds, because hey sends no others and the rest would count as failed."""
+    return point.concurrency * max(params.rounds, math.ceil(params.minimum / point.concurrency))
 
 
 def asked(server: Endpoint, prompt: str, params: Params) -> dict[str, object]:

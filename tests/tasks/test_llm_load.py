@@ -190,6 +190,16 @@ def test_the_tools_samples_and_rate_are_read_and_refusals_told(tool: Any, tmp_pa
         api_load.attack(point, 8, url, body, tmp_path)
 
 
+def test_hey_answers_for_every_request_of_a_load_that_its_connections_do_not_divide(tmp_path: Path) -> None:
+    body = tmp_path / "request.json"
+    body.write_text("{}", encoding="utf-8")
+    point = api_load.Point(tool="hey", concurrency=7)
+    count = api_load.requests(api_load.Params(rounds=1, minimum=24), point)
+    with answering(200) as url:
+        report = api_load.attack(point, count, url, body, tmp_path)
+    assert (len(report.latencies_ms), report.failed) == (28, 0)
+
+
 def test_the_knee_is_where_throughput_over_response_time_is_highest(tmp_path: Path) -> None:
     ctx = context(tmp_path, ())
     latency = {1: 100.0, 4: 110.0, 16: 160.0, 64: 900.0}
