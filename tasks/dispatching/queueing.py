@@ -6,7 +6,9 @@ same overload.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import Field
 
@@ -55,17 +57,25 @@ def queue(params: Params, limit: int) -> server.Queue:
     return server.Queue(limit, params.batch_limit, params.max_delay_ms, params.layers)
 
 
+def peak_of(one: server.Server, where: str) -> float:
+    """The longest queue by the server's own account. UserError when it does not tell."""
+    try:
+        return float(one.stats()["queue_peak"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise api.UserError(
+            f"GET /stats does not tell queue_peak after the load: {error!r}", where=where, remedy=server.CONTRACT
+        ) from error
+
+
 def measure(params: Params, point: Point, capacity: float, seed: int, ctx: api.Context) -> None:
-    qps = params.overload * capacity
-    with server.serve(
-        ctx.day / params.file, queue(params, point.queue_limit), ctx.scratch, ctx.out / "server.log"
-    ) as one:
-        with shared.queue_watched(one) as lengths:
-            answers = burst.offer(
-                one.target(), params.seconds, qps, ctx.scratch / "answers.npy", seed,
-                connections=params.connections, timeout_s=params.timeout_s,
-            )  # fmt: skip
-        peak = float(one.stats()["queue_peak"])
+    file, out = ctx.day / params.file, ctx.scratch / "answers.npy"
+    phases = [(params.seconds, params.overload * capacity)]
+    more: dict[str, Any] = {"connections": params.connections, "timeout_s": params.timeout_s}
+    with server.serve(file, queue(params, point.queue_limit), ctx.scratch, ctx.out / "server.log") as one:
+        with burst.load(one.target(), phases, out, seed, **more), shared.queue_watched(one) as lengths:
+            time.sleep(params.seconds)  # what is still queued then drains unwatched
+        peak = peak_of(one, params.file)
+    answers = burst.answers(out)
     if not lengths:
         raise api.UserError("GET /stats never told the queue's length", where=params.file, remedy=server.CONTRACT)
     if peak > point.queue_limit:

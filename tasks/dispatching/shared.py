@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -90,12 +89,3 @@ def queue_watched(one: server.Server) -> Iterator[list[float]]:
     finally:
         over.set()
         watcher.join(25)
-
-
-def settle(one: server.Server, within_s: float = 10) -> None:
-    """Wait until the server's queue is empty: the next load must not pay for the last one's."""
-    end = time.monotonic() + within_s
-    while one.stats()["queue_length"]:
-        if time.monotonic() > end:
-            raise api.UserError(f"the queue was not empty {within_s:g} s after the load")
-        time.sleep(0.05)
