@@ -46,7 +46,7 @@ METRICS = {
     "latency_p99_ms": "99th percentile of the latency of answered requests, from the moment they were due",
     "latency_p50_ms": "median of the same",
     "unbatched_rps": "requests answered per second without batching, when there is always work",
-    "gain": "throughput of this point over that without batching",
+    "gain": "throughput of this point over that without batching; at most `over`, as no more is offered",
     "offered_qps": "requests that were due, per second",
 }
 
