@@ -192,6 +192,14 @@ def test_gguf_knows_how_words_are_split_or_says_that_it_does_not(tmp_path: Path)
     assert gguf_file.splitting({"type": "ByteLevel"}, tmp_path) == "gpt-2"
     with pytest.raises(UserError, match="Whitespace"):
         gguf_file.splitting({"type": "Whitespace"}, tmp_path)
+    with pytest.raises(UserError, match="no GGUF name"):
+        gguf_file.splitting(None, tmp_path)
+
+
+def test_positions_that_a_gguf_file_would_lose_are_told() -> None:
+    assert gguf_file.stretched({"rope_theta": 10000.0}) == "default"
+    assert gguf_file.stretched({"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}) == "default"
+    assert gguf_file.stretched({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}) == "llama3"
 
 
 def test_a_share_of_memory_becomes_a_cache_less_the_weights(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def obtain(model: Path, dtype: str, cache: Path | None) -> Path:
 def write(model: Path, target: Path, dtype: str = "bfloat16") -> None:
     """Convert `model` to `target` with matrices in `dtype` (bfloat16, float16, float32) and norms in float32.
 
-    Raises UserError for an architecture or a way of splitting words that this conversion does not know.
+    Raises UserError for an architecture, positions or a way of splitting words that this conversion does not know.
     """
     import gguf
 
@@ -48,6 +48,9 @@ def write(model: Path, target: Path, dtype: str = "bfloat16") -> None:
     if family is None:
         known = ", ".join(ARCHITECTURES)
         raise UserError(f"no GGUF conversion for {config['model_type']!r}", where=str(model), remedy=f"known: {known}")
+    if (scaling := stretched(config)) != "default":
+        remedy = "take an engine that reads the folder itself: vllm or transformers"
+        raise UserError(f"no GGUF conversion for positions scaled as {scaling!r}", where=str(model), remedy=remedy)
     writer = gguf.GGUFWriter(target, family)
     shape(
         writer,
@@ -60,6 +63,12 @@ def write(model: Path, target: Path, dtype: str = "bfloat16") -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def stretched(config: Mapping[str, Any]) -> str:
+    """How the rotary positions are scaled for longer texts: Llama 3.1 scales them at every length."""
+    told = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    return str(told.get("rope_type") or told.get("type") or "default")
 
 
 def shape(writer: Any, config: Mapping[str, Any], file_type: int) -> None:
@@ -111,9 +120,9 @@ def words(writer: Any, model: Path, size: int) -> None:
         writer.add_chat_template(chat)
 
 
-def splitting(before: Mapping[str, Any], model: Path) -> str:
+def splitting(before: Mapping[str, Any] | None, model: Path) -> str:
     """llama.cpp's name for how the tokenizer splits text before merging."""
-    steps = before.get("pretokenizers", [before])
+    steps = before.get("pretokenizers", [before]) if before else []
     patterns = [step["pattern"].get("Regex", "") for step in steps if step["type"] == "Split"]
     for mark, name in ((LLAMA_REGEX, "llama-bpe"), (QWEN_REGEX, "qwen2")):
         if any(mark in pattern for pattern in patterns):
