@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 KUBECTL = """#!{python}
-import http.server, json, pathlib, sys
+import fcntl, http.server, json, pathlib, sys
 home = pathlib.Path({home!r})
 words = " ".join(sys.argv[1:])
 given = sys.stdin.read() if "--filename=-" in sys.argv else ""
+turn = (home / "turn").open("w")
+fcntl.flock(turn, fcntl.LOCK_EX)  # several may ask at once; the kernel gives it back when this one ends
 with (home / "asked").open("a") as asked:
     asked.write(json.dumps([words, given]) + "\\n")
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -25,13 +27,14 @@ class Answer(http.server.BaseHTTPRequestHandler):
 if "proxy" in sys.argv or "port-forward" in sys.argv:
     told = next((word for word in sys.argv if word.startswith("--port=")), sys.argv[-1])
     port = int(told.removeprefix("--port=").partition(":")[0])
+    turn.close()
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Answer).serve_forever()
 for number, (part, answers) in enumerate(json.loads((home / "answers").read_text())):
     if part in words:
         count = home / f"count-{{number}}"
-        turn = int(count.read_text()) if count.exists() else 0
-        count.write_text(str(turn + 1))
-        answer = answers[min(turn, len(answers) - 1)]
+        asked_before = int(count.read_text()) if count.exists() else 0
+        count.write_text(str(asked_before + 1))
+        answer = answers[min(asked_before, len(answers) - 1)]
         if answer.startswith("Error"):
             sys.exit(answer)
         print(answer)
