@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from tasks.dispatching import policies, replicas
+from tasks import api
+from tasks.dispatching import policies, replicas, server, shared
 from tasks.services import burst
 
 SCRIPT = ROOT / "plans" / "week12" / "day83" / "high_concurrency_demo.py"
@@ -32,6 +33,25 @@ def test_every_request_that_was_due_is_answered_refused_lost_or_was_never_sent()
     assert list(seen.shares().values()) == [12.5, 25, 25, 37.5]
     assert list(seen.shares()) == ["answered_pct", "rejected_pct", "error_rate_pct", "unsent_pct"]
     assert seen.sent_qps(0.2) == 10  # due at 0, 0.1 and 0.2, sent 10 ms later
+
+
+def test_a_capacity_is_not_bounded_by_what_is_offered_to_find_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    offered = []
+
+    def offer(target: Any, seconds: float, qps: float, *_: Any, **__: Any) -> burst.Answers:
+        """A server that answers 10 000 requests a second at most, token 0 with the right number."""
+        offered.append(qps)
+        count = int(seconds * min(qps, 10_000))
+        zeros, right = np.zeros(count), np.full(count, float(server.expected(1)[0]))
+        return burst.Answers(zeros, zeros + 0.001, np.full(count, 200), zeros, right, zeros, zeros)
+
+    monkeypatch.setattr(burst, "offer", offer)
+    ctx = api.Context(day=tmp_path, scratch=tmp_path, settings={})
+    params = shared.Served(layers=1)
+    assert shared.capacity_qps(burst.Target(1, "/", "", "", 1), 4, "demo", params, ctx) == 10_000
+    assert offered == [4000, 16000]
 
 
 def test_wrong_answers_are_found() -> None:
