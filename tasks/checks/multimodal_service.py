@@ -86,7 +86,7 @@ def new_painter(folder: Path, seed: int) -> list[tuple[str, int, Any]]:
     shape = diffusion_parts.Shape()
     parts = (diffusion_parts.text_encoder(shape), diffusion_parts.vae(shape), diffusion_parts.unet(shape))
     diffusion_parts.pipeline(*parts).save_pretrained(folder)
-    pipeline = diffusion.load(folder)
+    pipeline = diffusion.load(folder, reading.device())  # where the service paints, and in its precision
     found = []
     for number, prompt in ((seed % 1000, judge.PROMPTS[2]), (seed % 1000 + 1, judge.PROMPTS[9])):
         dice = torch.Generator().manual_seed(number)

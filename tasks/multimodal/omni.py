@@ -68,6 +68,8 @@ def run(params: Params, ctx: api.Context) -> None:
             place = Endpoint(address, "omni", log, server.pid)
             if painting:
                 paint(place, judge.PROMPTS[0], 0, params)
+            else:
+                seeing.told(place, exam.questions(1, ctx.seed + 1, False)[0])
             ready = time.perf_counter() - began
             (painted if painting else read)(place, point, params, ctx, ready)
 
