@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import spec
-from runner.errors import mistake, nearest
-from runner.keys import HERE
+from runner.errors import HERE, mistake, nearest
 from runner.overrides import plain_values
 from runner.plan import Day, Experiment, Plan
 
@@ -31,5 +30,5 @@ def plan_of(composed: Mapping[str, Any], root: Path) -> Plan:
         params=params, matrix=matrix, metrics=(), uses=(), after=(), reads=(), claims=(), timeout_s=3600, minutes=1,
     )  # fmt: skip
     folder = root / "artifacts" / "adhoc" / name
-    day = Day(name, "adhoc", TEXT, (), (), (), (experiment,), (), TEXT, (), (), folder)
+    day = Day(name, "adhoc", TEXT, (), (), (), (experiment,), (), None, (), (), folder)
     return Plan(f"task {name}", TEXT, (day,))

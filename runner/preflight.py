@@ -107,19 +107,17 @@ def lacks(needs: Needs, machine: Machine) -> list[Lack]:
     if len(machine.gpus) < needs.gpus:
         have = f"{len(machine.gpus)} here" if machine.gpus else "none here"
         several = f"{needs.gpus} NVIDIA GPUs" if needs.gpus > 1 else "an NVIDIA GPU"
-        found.append(
-            Lack(f"{needs.backend} needs {several}, {have}", "run this plan on a machine with the GPU and its driver")
-        )
+        remedy = f"run this plan on a machine with {several} and the driver"
+        found.append(Lack(f"needs {several} for {needs.backend}, {have}", remedy))
     elif len({gpu.split(",")[0] for gpu in machine.gpus}) < needs.gpu_models and needs.gpus:
-        found.append(
-            Lack(f"{needs.backend} needs {needs.gpu_models} different GPU models", "run it on a mixed machine")
-        )
+        models = f"{needs.gpu_models} different GPU models"
+        found.append(Lack(f"needs {models} for {needs.backend}", f"run this plan on a machine with {models}"))
     if needs.cluster and not machine.cluster:
         found.append(Lack("needs a reachable Kubernetes cluster", CLUSTER_REMEDY))
     if machine.memory_gb < needs.memory_gb:
-        found.append(
-            Lack(f"needs {needs.memory_gb:g} GB of memory, {machine.memory_gb:g} here", "use a larger machine")
-        )
+        memory = f"{needs.memory_gb:g} GB of memory"
+        remedy = f"run this plan on a machine with {memory}"
+        found.append(Lack(f"needs {memory} for {needs.backend}, {machine.memory_gb:g} here", remedy))
     for binary in needs.binaries:
         if not find(binary):
             found.append(Lack(f"{binary} is not installed", _install(binary)))

@@ -60,6 +60,11 @@ def laid_file(root: Path, week: str, day: str) -> Path:
     return day_dir(root, week, day) / ".laid.json"
 
 
+def made_file(root: Path, week: str, day: str) -> Path:
+    """What each report of a day was made from, so that a run rewrites those that would now be written differently."""
+    return day_dir(root, week, day) / ".made.json"
+
+
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file so that it is wholly there or not at all, whatever dies. Raises OSError that names the file.
 

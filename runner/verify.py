@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner import environments, execute, spec, store, workspace
+from runner import environments, execute, origins, spec, store, workspace
 from runner.jobs import Proof
 from runner.preflight import Lack, Machine, lacks, module_lacks
 from runner.request import Request
@@ -63,13 +63,14 @@ def current(proof: Proof, root: Path, records: Sequence[Path], blocked_by: Seque
 
 
 def bound(proof: Proof, root: Path, records: Sequence[Path]) -> dict[str, str]:
-    """What a verdict depends on: the deliverable, each checker's code, and the records behind a report.
+    """What a verdict depends on: the deliverable, each checker's code, and what a report is made from.
 
     Any other deliverable may name the day's other files (a configuration its rules, a script its model): those too.
     """
     files = [_target(proof, root), *(file for _, check, _ in proof.checks for file in source(check.__name__))]
     if proof.deliverable.made_by in REPORTS:
-        files += records
+        weekly = proof.deliverable.made_by == "weekly_report"
+        files += [*records, *origins.beside(proof.day, root, weekly=weekly)]
     else:
         place = store.day_dir(root, proof.day.week, proof.day.id)
         files += [place / name for name in workspace.references(proof.day)]
@@ -96,9 +97,13 @@ def run(proof: Proof, request: Request, records: Sequence[Path], blocked_by: Seq
 
 
 def tried(
-    check: Check, params: Params, target: Path, records: Sequence[Path], request: Request, log: Path
-) -> dict[str, Any]:
-    """One check on one file, in a child in the environment that it needs: {ok, message, evidence}."""
+    check: Check, params: Params, target: Path, records: Sequence[Path], request: Request, log: Path,
+    on_tick: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:  # fmt: skip
+    """One check on one file, in a child in the environment that it needs: {ok, message, evidence}.
+
+    `on_tick` is called every second until the child has ended.
+    """
     job = {
         "uuid": os.urandom(16).hex(), "file": str(target), "day": str(target.parent), "seed": request.seed,
         "settings": {group: request.settings[group] for group in MEASURED},
@@ -107,7 +112,7 @@ def tried(
         "checks": [{"module": check.__name__, "params": params.model_dump(mode="json")}],
     }  # fmt: skip
     python = environments.python(request.root, check.needs(params).environment, request.mode)
-    outcome = execute.run(job, python, LIMITS, log, lambda: None, None)
+    outcome = execute.run(job, python, LIMITS, log, on_tick, None)
     if not outcome.ok:
         return {"ok": False, "message": outcome.reason, "evidence": {}}
     answer: dict[str, Any] = outcome.answer["verdicts"][0]

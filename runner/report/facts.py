@@ -123,8 +123,9 @@ def versions(records: Sequence[Record]) -> list[str]:
 
 
 def revisions(records: Sequence[Record]) -> list[str]:
-    """The git revisions that the records were measured at; `+` marks a tree with changes."""
-    return sorted({record["git"]["revision"][:10] + ("+" if record["git"]["dirty"] else "") for record in records})
+    """The git revisions that the records were measured at; `+` marks a tree with changes. None outside git."""
+    measured = (record["git"] for record in records if record["git"]["revision"])
+    return sorted({git["revision"][:10] + ("+" if git["dirty"] else "") for git in measured})
 
 
 def verdicts(day: Day, folder: Path) -> list[dict[str, Any]]:

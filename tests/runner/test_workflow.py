@@ -356,3 +356,25 @@ def test_another_seed_is_measured_apart(project: Project) -> None:
     folders = sorted(path.name for path in (project.root / "artifacts/week01/day01/experiments").iterdir())
     assert len(folders) == 3
     assert folders[0] == "try-1-1"
+
+
+def test_a_report_with_what_was_overridden_holds_in_its_own_check(project: Project) -> None:
+    """Its tables show the variant's figures too, so the check is given that record."""
+    report = {"report_day1.md": {"made_by": "report", "checks": [{"check": "report_numbers"}]}}
+    project.write_day(1, project.day(1) | {"deliverables": report})
+    project.offline()
+    assert project.run("plan=day01").returncode == 0
+    ended = project.run("plan=day01", "plan.days.day01.experiments.try-1-1.matrix.n=[7]")
+    assert ended.returncode == 0, ended.stdout
+    assert "With overrides" in (project.root / "artifacts/week01/day01/report_day1.md").read_text(encoding="utf-8")
+    assert "2 passed · 1/1 deliverables" in ended.stdout, "the plan's own figures are what they were"
+    assert project.run("check", "day01").returncode == 0
+
+
+def test_every_task_without_a_plan_gets_its_report(one: Project) -> None:
+    for n in (2, 3):
+        ended = one.run("task=rehearsal", f"params.n=[1,{n}]")
+        assert ended.returncode == 0, ended.stderr
+        assert "checklist" not in ended.stdout
+        report = (one.root / "artifacts/adhoc/rehearsal/report_rehearsal.md").read_text(encoding="utf-8")
+        assert f"| {n} |" in report

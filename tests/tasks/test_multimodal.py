@@ -116,7 +116,7 @@ def test_a_picture_is_taken_from_an_answer_in_openai_s_form() -> None:
 def test_without_a_gpu_vllm_omni_says_what_is_missing() -> None:
     machine = replace(preflight.probe(ROOT), gpus=(), memory_gb=64.0)
     (lack,) = preflight.lacks(omni.needs(omni.Params())[0], machine)
-    assert "vLLM-Omni needs an NVIDIA GPU" in lack.what
+    assert "needs an NVIDIA GPU for vLLM-Omni" in lack.what
 
 
 @pytest.mark.slow
