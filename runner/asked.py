@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from runner import adhoc, groups, jobs, overrides, settings
 from runner.build import build
-from runner.errors import Mistakes, mistake, nearest
-from runner.keys import HERE
+from runner.errors import HERE, Mistakes, mistake, nearest
 from runner.plan import Plan, load
 
 ENGINE = "engine"
@@ -17,7 +16,10 @@ TRY_ENGINE = "run task=llm_frameworks 'params.frameworks=[engine]' engine={} mea
 
 
 def work(root: Path, composed: Any, given: list[str]) -> tuple[Plan, Plan, jobs.Work]:
-    """The plan that was asked for, the plan as its files have it, and the work. Raises Mistakes."""
+    """The days and experiments asked for as the files have them, the whole plan of the files, and the work.
+
+    Only the work is as the command line changed it. Raises Mistakes.
+    """
     plan, whole, found = _work(root, composed, given)
     _heeds_engine(root, composed, found.jobs)
     return plan, whole, found
@@ -38,14 +40,23 @@ def _work(root: Path, composed: Any, given: list[str]) -> tuple[Plan, Plan, jobs
     raw = composed["plan"] if "days" in composed["plan"] else files  # no override entered the plan
     overrides.plain_values(raw)
     whole, work = jobs.validated(raw, root, overrides.keys(given))
-    plan = only(whole, composed)
-    kept = {(day.id, experiment.id) for day in plan.days for experiment in day.experiments}
-    days = {day.id for day in plan.days}
+    wanted = {day.id: {each.id for each in day.experiments} for day in only(whole, composed).days}
+    base = whole if raw is files else build(files, root)
     of_these = jobs.Work(
-        tuple(job for job in work.jobs if (job.day.id, job.id) in kept),
-        tuple(p for p in work.proofs if p.day.id in days),
+        tuple(job for job in work.jobs if job.id in wanted.get(job.day.id, ())),
+        tuple(proof for proof in work.proofs if proof.day.id in wanted),
     )
-    return plan, whole if raw is files else build(files, root), of_these
+    return _cut(base, wanted), base, of_these
+
+
+def _cut(plan: Plan, wanted: Mapping[str, Collection[str]]) -> Plan:
+    """The plan with these days, and of each these experiments."""
+    days = (
+        day._replace(experiments=tuple(each for each in day.experiments if each.id in wanted[day.id]))
+        for day in plan.days
+        if day.id in wanted
+    )
+    return plan._replace(days=tuple(days))
 
 
 def _heeds_engine(root: Path, composed: Mapping[str, Any], found: Iterable[jobs.Job]) -> None:
@@ -66,14 +77,12 @@ def only(plan: Plan, composed: Mapping[str, Any]) -> Plan:
         days = tuple(day for day in days if day.id == wanted)
         if not days:
             remedy = nearest(wanted, [day.id for day in plan.days], noun="its days")
-            raise mistake(f"{plan.id} has no day '{composed['day']}'", where="command line", key="day", remedy=remedy)
+            raise mistake(f"{plan.id} has no day '{composed['day']}'", where=HERE, key="day", remedy=remedy)
     if (name := composed["experiment"]) is not None:
         known = [e.id for day in days for e in day.experiments]
         if name not in known:
             remedy = nearest(name, known, noun="its experiments")
-            raise mistake(
-                f"{plan.id} has no experiment '{name}'", where="command line", key="experiment", remedy=remedy
-            )
+            raise mistake(f"{plan.id} has no experiment '{name}'", where=HERE, key="experiment", remedy=remedy)
         kept = ((day, tuple(e for e in day.experiments if e.id == name)) for day in days)
         days = tuple(day._replace(experiments=experiments) for day, experiments in kept if experiments)
     return plan._replace(days=days)

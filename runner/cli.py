@@ -5,28 +5,29 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from runner.errors import Mistakes, disk_full, mistake, nearest
+from runner.errors import HERE, Mistakes, disk_full, mistake, nearest
 
 HELP = """\
 run – execute a plan for real, check every deliverable, record every figure
 
-  run plan=week03                 a week, a day (plan=day18) or all; goes on where the last run ended
+  run plan=week03                 a week, a day (plan=day18), another plan (four_weeks) or all; goes on where it ended
   run plan=week03 day=18          one day of it            experiment=ID   one experiment of it
+  run plan=week12 model=NAME      another model; engine=, machine=, tracking=, environment= likewise (kept apart)
   run plan=day18 force=true       measure again            wait=true       wait for another run on the same week
   run plan=day18 plan.days.day18.experiments.ID.matrix.instances=[1,8]     change anything (kept apart)
   run -m plan=day18 plan.days.day18.experiments.ID.matrix.instances=[1],[4]   sweep (hydra/launcher=joblib: at once)
   run task=KIND params.seconds=1  one kind, ad hoc         --cfg job       print what would run
 
   run status [PLAN] [--json] [--lang zh]     where you stand     run next     what comes next
-  run check DAY                   prove the deliverables again, and say what each check saw
+  run check PLAN                  prove the deliverables again, and say what each check saw
   run done DAY [ITEM]             tick your own checklist (leetcode, question-1 …); without ITEM: show it
-  run report PLAN [--lang zh]     rebuild the reports from the records
-  run doctor [PLAN]               this machine, and what it can and cannot run, with remedies
-  run setup plan=week03           install what a plan needs: Debian packages, environments
+  run report [PLAN] [--lang zh]   rebuild the reports from the records
+  run doctor [PLAN] [--card GB]   this machine: what it can run, which models fit; what is missing, with remedies
+  run setup [PLAN]                install what a plan needs: Debian packages, environments
   run sync                        send waiting records to MLflow        run ui [--port N]   MLflow's own pages
-  run list                        plans, kinds, checks                  run lint            prove the content
+  run list                        plans, models, engines, kinds …       run lint            prove the content
 
-PLAN is week03, day18 or all (default: all that is written). VERB --help says more.
+PLAN is week03, day18, four_weeks, days-1-3 … or all (the default). `run VERB --help` says more.
 Exit: 0 all passed, 1 something failed, 2 your mistake, 3 nothing failed but something is blocked, 130 interrupted.
 """
 
@@ -57,7 +58,7 @@ def dispatch(argv: list[str]) -> int:
             return verbs.run(verb, root, argv[1:])
         for word in argv:
             if "=" not in word and not word.startswith(("-", "~")) and not _option_value(argv, word):
-                raise mistake(f"'{word}' is no verb", where="command line", remedy=nearest(word, VERBS, noun="verbs"))
+                raise mistake(f"'{word}' is no verb", where=HERE, remedy=nearest(word, VERBS, noun="verbs"))
         from runner import glance
 
         if glance.nothing_to_do(root, argv):

@@ -14,8 +14,7 @@ from typing import Any
 
 from runner import asked, execute, jobs, overrides, settings, store, workflow
 from runner.cli import project
-from runner.errors import Mistakes, Problem, disk_full, mistake
-from runner.keys import HERE
+from runner.errors import HERE, Mistakes, Problem, disk_full, mistake
 from runner.plan import load_sound, names
 from runner.request import Request, plain_stanzas
 from runner.show import Screen

@@ -56,16 +56,17 @@ def show(found: dict[str, Any], screen: Screen) -> None:
     counts = {v: sum(e["runs"] == v for e in found["experiments"]) for v in ("native", "stand-in", "blocked")}
     screen.line(f"{counts['native']} native · {counts['stand-in']} on a stand-in · {counts['blocked']} blocked here")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("day", "experiment", "runs", "backend", "remedy"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("day", "experiment", "runs"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("backend", overflow="fold")
     colour = {"native": "green", "stand-in": "cyan", "blocked": "yellow"}
+    blocked: dict[tuple[str, str], list[str]] = {}
     for e in found["experiments"]:
         shade = colour[e["runs"]]
-        table.add_row(
-            e["day"],
-            e["id"],
-            f"[{shade}]{e['runs']}[/]",
-            e["backend"],
-            escape(f"{e['reason']} → {e['remedy']}" if e["reason"] else ""),
-        )
+        table.add_row(e["day"], e["id"], f"[{shade}]{e['runs']}[/]", escape(e["backend"]))
+        if e["runs"] == "blocked":
+            blocked.setdefault((e["reason"], e["remedy"]), []).append(f"{e['day']}/{e['id']}")
     screen.console.print(table)
+    for (reason, remedy), names in blocked.items():
+        screen.line(f"[yellow]blocked[/] {escape(reason)}: {', '.join(names)}")
+        screen.line(f"        {escape(remedy)}")

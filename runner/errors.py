@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterable
 from typing import NamedTuple
 
+HERE = "command line"  # where a mistake stands that is in no file
 SHOWN = 50  # of one answer's mistakes: one slip can repeat itself a thousand times
 
 

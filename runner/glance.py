@@ -10,20 +10,21 @@ from typing import Any
 
 from runner import grid, settings, status, store
 from runner.build import build
-from runner.errors import Mistakes, mistake, nearest
+from runner.errors import HERE, Mistakes, mistake, nearest
 from runner.plan import Plan, load
 
 USAGE = {
     "status": "usage: run status [PLAN] [--json] [--lang en|zh]\n\nWhere you stand: a grid of days; one day in full.",
     "next": "usage: run next [PLAN] [--json] [--lang en|zh]\n\nThe next experiment and the command that runs it.",
-    "done": "usage: run done DAY [ITEM …] [--undo]\n\nTick items of your own checklist; without ITEM: show it.",
+    "done": "usage: run done DAY [ITEM …] [--undo] [--lang en|zh]\n\n"
+    "Tick items of your own checklist; without ITEM: show it.",
 }
 
 
 def options(
-    verb: str, argv: list[str], flags: tuple[str, ...], valued: tuple[str, ...]
+    verb: str, argv: list[str], flags: tuple[str, ...], valued: tuple[str, ...], most: int | None = 1
 ) -> tuple[list[str], dict[str, Any]]:
-    """Words and options of a verb. Raises Mistakes for an option it does not know."""
+    """Words (`most` of them; None: any number) and options of a verb. Raises Mistakes for what it does not take."""
     words: list[str] = []
     found: dict[str, Any] = {}
     rest = iter(argv)
@@ -35,11 +36,14 @@ def options(
             found[arg[2:]] = True
         elif arg.startswith("-"):
             remedy = nearest(arg, (*flags, *valued), noun="options")
-            raise mistake(f"'{arg}' is no option of '{verb}'", where="command line", remedy=remedy)
+            raise mistake(f"'{arg}' is no option of '{verb}'", where=HERE, remedy=remedy)
         else:
             words.append(arg.removeprefix("plan="))
+    for word in words[most:] if most is not None else ():
+        remedy = USAGE[verb].partition("\n")[0] if verb in USAGE else f"run {verb} --help"
+        raise mistake(f"'{word}' is one word too many", where=HERE, remedy=remedy)
     if found.get("lang", "en") not in ("en", "zh"):
-        raise mistake(f"no language '{found['lang']}'", where="command line", key="--lang", remedy="en or zh")
+        raise mistake(f"no language '{found['lang']}'", where=HERE, key="--lang", remedy="en or zh")
     return words, found
 
 
@@ -70,8 +74,7 @@ def show_next(root: Path, argv: list[str]) -> int:
         return 0
     words, given = options("next", argv, ("--json",), ("--lang",))
     found = of(root, words[0] if words else "all")
-    coming = status.following(found)
-    command = f"run plan={coming[0]} experiment={coming[1]}" if coming else ""
+    coming, command = status.following(found), status.command(found)
     if given.get("json"):
         print(json.dumps({"day": coming and coming[0], "experiment": coming and coming[1], "command": command}))
         return 0
@@ -84,16 +87,21 @@ def tick(root: Path, argv: list[str]) -> int:
     """Tick (or with --undo untick) items of a day's checklist, and show it with its questions."""
     if helped("done", argv):
         return 0
-    words, given = options("done", argv, ("--undo",), ("--lang",))
+    words, given = options("done", argv, ("--undo",), ("--lang",), most=None)
     if not words:
-        raise mistake("which day?", where="command line", remedy="run done day18 leetcode")
-    day = read(root, words[0]).days[0]
+        raise mistake("which day?", where=HERE, remedy="run done day18 leetcode")
+    day, *others = read(root, words[0]).days
+    if others:
+        remedy = f"run done {day.id}, or another day of it"
+        raise mistake(f"{words[0]} has no checklist of its own, its days have", where=HERE, remedy=remedy)
+    if not day.checklist:
+        raise mistake(f"{day.id} has no checklist", where=HERE, remedy="the curriculum's days have one: day18")
     file = store.ticks_file(root, day.week, day.id)
     ticked = set(store.read_json(file) or [])
     for item in words[1:]:
         if item not in day.checklist:
             remedy = nearest(item, day.checklist, noun="items")
-            raise mistake(f"{day.id} has no checklist item '{item}'", where="command line", remedy=remedy)
+            raise mistake(f"{day.id} has no checklist item '{item}'", where=HERE, remedy=remedy)
         ticked = ticked - {item} if given.get("undo") else ticked | {item}
     if words[1:]:
         store.write_json(file, sorted(ticked))

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runner.status import following
+from runner.status import command, following
 
 MARKS = {"passed": "●", "failed": "✗", "blocked": "▲", "stale": "◌", "pending": "·", "running": "▶"}
 FILE_MARKS = {"ok": "●", "failed": "✗", "blocked": "▲", "stale": "◌", "pending": "·"}
@@ -42,10 +42,12 @@ def lines(status: Mapping[str, Any], *, lang: str = "en", colour: bool = False) 
         marks = "".join(_paint(_mark(e), colour) for e in day["experiments"]) + " " * (most - len(day["experiments"]))
         files = "".join(_paint(FILE_MARKS[d["status"]], colour) for d in day["deliverables"])
         files += " " * (widest - len(day["deliverables"]))
-        ticked = f"{sum(item['done'] for item in day['checklist'])}/{len(day['checklist'])}"
         title = _fit(day["title"][lang], wide)
-        head = f"  {day['id']:<{name}} {title}  {word['experiments']} {marks}"
-        yield f"{head}  {word['files']} {files}  {word['own']} {ticked}"
+        shown = [f"  {day['id']:<{name}} {title}", f"{word['experiments']} {marks}", f"{word['files']} {files}"]
+        if day["checklist"]:
+            ticked = sum(item["done"] for item in day["checklist"])
+            shown.append(f"{word['own']} {ticked}/{len(day['checklist'])}")
+        yield "  ".join(shown).rstrip()
     legend = [(MARKS[state], label) for state, label in STATES[lang].items()]
     legend.insert(1, ("◐", word["stand"]))
     yield "  " + "  ".join(f"{_paint(mark, colour)} {label}" for mark, label in legend)
@@ -55,12 +57,8 @@ def lines(status: Mapping[str, Any], *, lang: str = "en", colour: bool = False) 
 def _end(status: Mapping[str, Any], lang: str) -> Iterator[str]:
     """The totals and the next command."""
     yield summary(status, lang)
-    coming = following(status)
-    unproved = [day["id"] for day in status["days"] if any(d["status"] == "failed" for d in day["deliverables"])]
-    if coming:
-        yield f"run plan={coming[0]}"
-    elif unproved:
-        yield f"run check {unproved[0]}"
+    if onward := command(status):
+        yield onward.partition(" experiment=")[0]  # the whole day
     else:
         yield f"run doctor {status['plan']}" if status["totals"]["blocked"] else WORDS[lang]["nothing"]
 

@@ -11,9 +11,8 @@ from typing import Any, Literal, get_type_hints
 from pydantic import Field, create_model
 
 from runner import parsed, settings, yamlfile
-from runner.errors import Mistakes, Problem, nearest
+from runner.errors import HERE, Mistakes, Problem, nearest
 from runner.findings import Wrong, findings
-from runner.keys import HERE
 from runner.tracking import TrackingSettings
 from tasks.api import Params, UserError
 from tasks.models import bert, diffusion_parts, hub, lm_training, vlm

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from runner import settings
 from runner.build import build_sound, leaves
-from runner.errors import Mistakes, Problem, nearest
+from runner.errors import HERE, Mistakes, Problem, nearest
 from runner.findings import findings
 from runner.plan import Day, Deliverable, Experiment, Plan, day_folders, load_sound
 from runner.reader import Sources
@@ -100,7 +100,7 @@ class Place:
 
     def set_by_hand(self, *inner: str) -> bool:
         """Whether the command line set this key."""
-        return self.sources.where((*self.path, *inner)) == "command line"
+        return self.sources.where((*self.path, *inner)) == HERE
 
 
 def _job(experiment: Experiment, day: Day, place: Place) -> Iterator[Job]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runner.errors import Problem, nearest
+from runner.errors import HERE, Problem, nearest
 
-HERE = "command line"
 OPTIONAL = {
     "day": ("notes",),
     "experiment": ("params", "matrix", "uses", "after", "reads", "claims", "timeout_s", "minutes"),

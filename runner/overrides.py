@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from runner import groups, parsed, settings
-from runner.errors import Mistakes, Problem, mistake, nearest
-from runner.keys import HERE, in_group, in_plan, like
+from runner.errors import HERE, Mistakes, Problem, mistake, nearest
+from runner.keys import in_group, in_plan, like
 from runner.plan import load_sound, names
 
 ALIASES = {"--wait": "wait=true", "--force": "force=true"}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from runner import parsed
-from runner.errors import Mistakes, Problem, mistake, nearest
+from runner.errors import HERE, Mistakes, Problem, mistake, nearest
 
 Text = Mapping[str, str]
 
@@ -81,14 +81,23 @@ class Plan(NamedTuple):
 def day_folders(root: Path) -> dict[str, Path]:
     """Every day's folder by id, in order: `day18` → plans/week03/day18.
 
-    After the ninety days come the units of the plans that have their own: `days-1-3` → plans/four_weeks/days-1-3.
+    After the ninety days come the units of the plans that have their own, in the order that each plan lists them:
+    `days-1-3` → plans/four_weeks/days-1-3.
     """
     plans, days = root / "plans", dict[str, Path]()
     found = sorted(_folders(plans), key=lambda name: (not is_week(name), name))
     for group in found:
-        inside = [name for name in _folders(plans / group) if _is_day(plans / group / name)]
-        days |= {name: plans / group / name for name in sorted(inside, key=_natural)}
+        inside = sorted((name for name in _folders(plans / group) if _is_day(plans / group / name)), key=_natural)
+        days |= {name: plans / group / name for name in (inside if is_week(group) else _as_listed(inside, root, group))}
     return days
+
+
+def _as_listed(units: list[str], root: Path, name: str) -> list[str]:
+    """A plan's units in the order of its own file. Loading the plan says which ones it does not list: here they end."""
+    listed = _own_file(root, name, []).get("days")
+    if not isinstance(listed, list):
+        return units
+    return [*(unit for unit in listed if unit in units), *(unit for unit in units if unit not in listed)]
 
 
 def is_week(name: str) -> bool:
@@ -170,7 +179,7 @@ def load_sound(root: Path, name: str) -> tuple[dict[str, Any], list[Problem]]:
     if not days:
         raise mistake("there is no plan", where=str(root / "plans"), remedy="a day is plans/weekNN/dayNN/day.yaml")
     if name not in (known := _names(days)):
-        raise mistake(f"no plan '{name}'", where="command line", key="plan", remedy=nearest(name, known, noun="plans"))
+        raise mistake(f"no plan '{name}'", where=HERE, key="plan", remedy=nearest(name, known, noun="plans"))
     problems: list[Problem] = []
     own = _own_file(root, name, problems)
     chosen = _members(root, name, days, own, problems)

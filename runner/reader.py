@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runner.errors import Mistakes, Problem, nearest
+from runner.errors import HERE, Mistakes, Problem, nearest
 
 if TYPE_CHECKING:
     from runner.yamlwalk import Lines
@@ -34,15 +34,15 @@ class Sources:
     def where(self, path: tuple[str, ...]) -> str:
         """`plans/week03/day18/day.yaml:31` for ('plan', 'days', 'day18', …), or 'command line' if it was set there."""
         if any(".".join(path[:n]) in self.overridden for n in range(1, len(path) + 1)):
-            return "command line"
+            return HERE
         if path[0] != "plan":  # an ad hoc task
-            return "command line"
+            return HERE
         if path[1:2] == ("title",):
             file, inner = self.week_file, path[1:]
         elif len(path) > 2 and path[2] in self.folders:
             file, inner = self.folders[path[2]] / "day.yaml", path[3:]
         else:  # the plan as a whole
-            return "command line"
+            return HERE
         shown = str(file.relative_to(self.root))
         if file not in self.lines:
             from runner import yamlfile

@@ -91,7 +91,9 @@ class Screen:
         if not todo and not blocked:
             return
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for heading in ("day", "experiment", "backend", "tier"):
+        for heading in ("day", "experiment"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("backend", "tier"):
             table.add_column(heading, overflow="fold")
         for job, needs in todo:
             tier = f"stand-in for {needs.stand_in_for}" if needs.stand_in_for else "native"
@@ -143,7 +145,8 @@ class Screen:
             for line in log_tail(folder / "log.txt", 6):
                 self.line(f"      [dim]{escape(line)}[/dim]")
             self.line(f"      log: {folder / 'log.txt'}")
-            self.line(f"      go on with: run plan={record['day']} experiment={record['id']}")
+            if record["week"] != "adhoc":
+                self.line(f"      go on with: run plan={record['day']} experiment={record['id']}")
 
     def verdict(self, proof: Proof, verdict: Mapping[str, Any]) -> None:
         status = verdict["status"]
@@ -160,10 +163,10 @@ class Screen:
         elif sent.sent:
             self.line(f"[dim]· MLflow has them: {sent.sent} records and days sent[/dim]")
 
-    def closing(self, status: Mapping[str, Any], ended: Sequence[Mapping[str, Any]]) -> None:
-        """Counts, what failed and what is blocked with its remedy, where to look."""
+    def closing(self, status: Mapping[str, Any] | None, ended: Sequence[Mapping[str, Any]]) -> None:
+        """Where the plan stands (if it is one), what is blocked with its remedy, where to look."""
         self.line("")
-        for text in grid.lines(status, colour=self.live):
+        for text in grid.lines(status, colour=self.live) if status else ():
             print(text)
         for record in ended:
             if record["status"] == "blocked":

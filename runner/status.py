@@ -91,6 +91,19 @@ def following(status: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
+def command(status: Mapping[str, Any]) -> str:
+    """The command that goes on: with what is not measured, then with what is not proved; '' when nothing is left."""
+    if coming := following(status):
+        return f"run plan={coming[0]} experiment={coming[1]}"
+    for day in status["days"]:
+        states = {deliverable["status"] for deliverable in day["deliverables"]}
+        if "failed" in states:
+            return f"run check {day['id']}"
+        if states & {"stale", "pending"}:
+            return f"run plan={day['id']}"
+    return ""
+
+
 def complete(status: Mapping[str, Any]) -> bool:
     """Whether a run would find nothing to do: everything passed and every deliverable is proved."""
     totals = status["totals"]

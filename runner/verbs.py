@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 from runner import deliver, doctor, environments, glance, groups, jobs, lint, settings, store, tracking, workflow
-from runner.errors import mistake, nearest
+from runner.errors import HERE, mistake, nearest
 from runner.jobs import Work
 from runner.plan import Plan, names
 from runner.preflight import missing_packages, probe
 from runner.request import Request, plain_stanzas
 from runner.show import Screen, as_json
+from tasks.api import UserError
 from tasks.catalog import CHECKS, KINDS
 
 USAGE = {
-    "check": "usage: run check DAY|WEEK [--json]\n\nProve the deliverables again, whatever was proved before.",
-    "report": "usage: run report PLAN [--lang en|zh]\n\nRebuild the reports from the records alone.",
+    "check": "usage: run check PLAN [--json]\n\nProve the deliverables again, whatever was proved before.",
+    "report": "usage: run report [PLAN] [--lang en|zh]\n\nRebuild the reports from the records alone.",
     "doctor": "usage: run doctor [PLAN] [--json] [--card GB]\n\n"
     "This machine, its environments, which models fit its GPU (or a card of that size), what a plan can run on it.",
-    "setup": "usage: run setup plan=week03\n\n"
+    "setup": "usage: run setup [PLAN]\n\n"
     "Install what a plan needs: Debian packages (as root or with sudo -n), environments.",
     "sync": "usage: run sync [tracking=NAME]\n\nSend every record that MLflow has not got yet, each exactly once.",
     "ui": "usage: run ui [--port N] [tracking=NAME]\n\nMLflow's own pages on loopback; Ctrl-C stops them.",
     "lint": "usage: run lint\n\nProve the content: every plan, reference, checker and fixture.",
-    "list": "usage: run list [--json]\n\nEvery plan, kind and check.",
+    "list": "usage: run list [--json]\n\nEvery plan, model, engine, kind and check.",
 }
 FLAGS = {"check": ("--json",), "doctor": ("--json",), "list": ("--json",)}
 VALUED = {"report": ("--lang",), "ui": ("--port",), "doctor": ("--card",)}
@@ -35,8 +38,13 @@ def run(verb: str, root: Path, argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(USAGE[verb])
         return 0
-    words, given = glance.options(verb, argv, FLAGS.get(verb, ()), VALUED.get(verb, ()))
-    return VERBS[verb](root, words, given)
+    most = 0 if verb in ("lint", "list") else 1
+    words, given = glance.options(verb, argv, FLAGS.get(verb, ()), VALUED.get(verb, ()), most)
+    try:
+        return VERBS[verb](root, words, given)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return workflow.FAILED
 
 
 def request_for(root: Path, plan: Plan, lang: str = "en") -> Request:
@@ -48,7 +56,7 @@ def request_for(root: Path, plan: Plan, lang: str = "en") -> Request:
 def planned(root: Path, words: list[str], default: str = "") -> tuple[Plan, Work]:
     name = words[0] if words else default
     if not name:
-        raise mistake("which plan?", where="command line", remedy="run VERB week03, or a day: day18")
+        raise mistake("which plan?", where=HERE, remedy="a week, a day or another plan: week03, day18, …")
     return jobs.read(root, name)
 
 
@@ -95,7 +103,7 @@ def card(given: dict[str, object]) -> float | None:
     if "card" not in given:
         return None
     if not said.replace(".", "", 1).isdigit() or float(said) <= 0:
-        raise mistake(f"'{given['card']}' is no size", where="command line", key="--card", remedy="gigabytes: --card 8")
+        raise mistake(f"'{given['card']}' is no size", where=HERE, key="--card", remedy="gigabytes: --card 8")
     return float(said)
 
 
@@ -116,7 +124,7 @@ def tracking_of(root: Path, words: list[str]) -> tracking.TrackingSettings:
     name, known = settings.default_names(root)["tracking"], settings.choices(root, "tracking")
     for name in (word.removeprefix("tracking=") for word in words):
         if name not in known:
-            raise mistake(f"no tracking '{name}'", where="command line", remedy=nearest(name, known, noun="tracking"))
+            raise mistake(f"no tracking '{name}'", where=HERE, remedy=nearest(name, known, noun="tracking"))
     return tracking.TrackingSettings(**groups.choices(root, {"tracking": name})["tracking"])
 
 
@@ -132,8 +140,8 @@ def sync(root: Path, words: list[str], given: dict[str, object]) -> int:
 
 def ui(root: Path, words: list[str], given: dict[str, object]) -> int:
     port = str(given.get("port", "0"))
-    if not port.isdigit():
-        raise mistake(f"'{port}' is no port", where="command line", key="--port", remedy="a number, 0 for any free one")
+    if not port.isdigit() or int(port) > 65535:
+        raise mistake(f"'{port}' is no port", where=HERE, key="--port", remedy="a number, 0 for any free one")
     return tracking.ui(root / "artifacts", tracking_of(root, words), int(port))
 
 
@@ -142,12 +150,14 @@ def prove_content(root: Path, words: list[str], given: dict[str, object]) -> int
 
 
 def show_list(root: Path, words: list[str], given: dict[str, object]) -> int:
-    found = {"plans": names(root), "kinds": sorted(KINDS), "checks": sorted(CHECKS)}
+    chosen = {f"{group}s": settings.choices(root, group) for group in ("model", "engine")}
+    found = {"plans": names(root), **chosen, "kinds": sorted(KINDS), "checks": sorted(CHECKS)}
     if given.get("json"):
         print(as_json(found))
         return workflow.PASSED
-    for kind, entries in found.items():
-        print(f"{kind}: {', '.join(entries)}")
+    lines = textwrap.TextWrapper(110, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    for what, entries in found.items():
+        print(f"{what}:\n{lines.fill(', '.join(entries))}")
     return workflow.PASSED
 
 

@@ -56,7 +56,8 @@ def run_plan(plan: Plan, work: Work, request: Request, screen: Screen) -> int:
             return exit_code(ended, [])
         verdicts = prove_and_report(plan, work.proofs, machine, request, screen)
         track(request, screen)
-        screen.closing(status.of_plan(plan, root, request.defaults), ended)
+        adhoc = any(day.week == "adhoc" for day in plan.days)  # stands in no plan
+        screen.closing(None if adhoc else status.of_plan(plan, root, request.defaults), ended)
         screen.closing_variants(ended)
         return exit_code(ended, verdicts)
 

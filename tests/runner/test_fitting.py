@@ -40,6 +40,20 @@ def test_doctor_says_it_for_people_and_for_scripts(capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out)["fits"]["memory_gb"] == 8
 
 
+def test_doctor_names_what_is_blocked_once_for_each_lack(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines as long as they are: an id or a remedy cut in two cannot be copied."""
+    monkeypatch.setattr(verbs, "probe", lambda root: MACHINE)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert verbs.run("doctor", ROOT, ["week02"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [lack] = [line for line in lines if line.startswith("blocked needs an NVIDIA GPU for CUDA, none here: ")]
+    assert "day08/use-fast-math, day09/" in lack
+    assert lines[lines.index(lack) + 1].strip() == "run this plan on a machine with an NVIDIA GPU and the driver"
+    assert any(line.split()[:3] == ["day09", "unified-memory-oversubscribe", "blocked"] for line in lines)
+
+
 def test_a_card_without_a_size_is_the_users_mistake() -> None:
     with pytest.raises(Mistakes, match="'big' is no size"):
         verbs.run("doctor", ROOT, ["week03", "--card", "big"])

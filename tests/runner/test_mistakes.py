@@ -122,6 +122,13 @@ def test_windows_line_ends_and_a_byte_order_mark_are_no_mistake(day: Project) ->
     assert len(jobs.read(day.root, "week01")[1].jobs) == 2
 
 
+def test_what_cannot_be_done_yet_is_said_without_a_traceback(
+    day: Project, inside: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inside("ui") == 1
+    assert "nothing is in MLflow yet\n  Run something first" in capsys.readouterr().err
+
+
 def test_too_many_points(day: Project, said: Said) -> None:
     day.write_day(
         1, DAY.replace("matrix: {n: [3], label: [a, b]}", f"matrix: {{n: {list(range(5001))}, label: [a, b]}}")
@@ -178,7 +185,11 @@ def test_every_verb_answers_a_broken_plan_and_an_unknown_one(verb: str, day: Pro
         (["done"], "which day?"),
         (["done", "day01", "leetcod"], "did you mean 'leetcode'?"),
         (["done", "day09"], "no plan 'day09'"),
+        (["status", "week01", "day01"], "'day01' is one word too many\n    usage: run status [PLAN]"),
+        (["lint", "week01"], "'week01' is one word too many"),
+        (["check"], "which plan?"),
         (["ui", "--port", "x"], "'x' is no port"),
+        (["ui", "--port", "70000"], "'70000' is no port"),
         (["-m"], "nothing to run"),
         (["force=true"], "nothing to run"),
         (["plan=weak01"], "command line: plan: no plan 'weak01'\n    did you mean 'week01'?"),

@@ -48,6 +48,22 @@ def test_its_days_stand_in_the_order_that_it_lists_and_its_units_end_all(four: P
     assert names(four.root) == ["week01", "four", "day01", "day02", "days-4-7", "days-11-14", "all"]
 
 
+def test_all_takes_its_units_in_its_own_order(four: Project) -> None:
+    """What looks back comes last, whatever it is called."""
+    file = four.root / "plans" / "four" / "week.yaml"
+    file.write_text(OWN.replace("days-4-7, day02, days-11-14", "days-11-14, day02, days-4-7"), encoding="utf-8")
+    assert list(load(four.root, "all")["days"]) == ["day01", "day02", "days-11-14", "days-4-7"]
+
+
+def test_a_unit_without_a_checklist_shows_none(four: Project) -> None:
+    first, second, *_ = four.run("status", "four").stdout.splitlines()
+    assert (first.split()[0], second.split()[0]) == ("days-4-7", "day02")
+    assert ("checklist" in first, "checklist 0/3" in second) == (False, True)
+    assert "four has no checklist of its own, its days have" in four.run("done", "four", "leetcode").stderr
+    said = four.run("done", "days-4-7")
+    assert (said.returncode, said.stderr.splitlines()[0]) == (2, "command line: days-4-7 has no checklist")
+
+
 def test_it_runs_and_writes_one_report_over_its_days(four: Project) -> None:
     done = four.run("plan=four")
     assert done.returncode == 0, done.stdout + done.stderr
