@@ -26,6 +26,6 @@ def offer(params: Params, qps: float, seed: int, ctx: api.Context) -> tuple[burs
             target, params.seconds, qps, out, seed, connections=params.connections, timeout_s=params.timeout_s
         )
         batches = one.batch_sizes()[warm:]
-    if max(batches) > params.batch_limit:
+    if max(batches, default=0) > params.batch_limit:
         raise api.UserError(f"a batch of {max(batches)} exceeds the limit {params.batch_limit}", where=params.file)
     return shared.right(answers, params.layers, params.file), batches
