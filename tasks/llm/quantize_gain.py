@@ -51,6 +51,9 @@ def run(params: Params, ctx: api.Context) -> None:
     parameters = compression.parameters(source)
     for point in ctx.points:
         method = METHODS[point.precision]
+        if lack := checkpoints.unserved(method):
+            ctx.blocked(point, lack, checkpoints.REMEDY)
+            continue
         made = compression.compressed(source, method, params.samples, ctx.seed, ctx.say)
         device.release()
         before = pace.used_before()

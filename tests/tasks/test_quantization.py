@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks.llm import compression, exam, pace
+from tasks.llm import checkpoints, compression, exam, pace
 from tasks.models import lm
 
 
@@ -49,11 +49,27 @@ def test_pruning_counts_what_it_removed_and_only_channels_shrink_the_matrices(ru
 
 @pytest.mark.slow
 def test_a_gptq_checkpoint_is_served_by_vllm_and_answers_like_the_original(run_kind):
-    rows, _ = run_kind("quantize", {"questions": 40, "budget_s": 0.2}, [{"method": "gptq_w4a16"}])
-    found = rows[0]["metrics"]
+    [row], _ = run_kind("quantize", {"questions": 40, "budget_s": 0.2}, [{"method": "gptq_w4a16"}])
+    if lack := checkpoints.unserved("gptq_w4a16"):
+        assert row["blocked"] == lack
+        return
+    found = row["metrics"]
     assert found["bits_per_weight"] < 9
     assert found["agreement_pct"] >= 60
     assert found["throughput_tps"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "method", "lacks"),
+    [("avx2", "gptq_w4a16", True), ("avx2", "rtn_w8a8", False), ("avx2 avx512f", "awq_w4a16", False)],
+)
+def test_four_bits_are_blocked_on_a_cpu_for_which_vllm_has_no_kernel(flags, method, lacks, tmp_path, monkeypatch):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"flags\t: fpu {flags}\n", encoding="utf-8")
+    monkeypatch.setattr(checkpoints, "CPUINFO", cpuinfo)
+    monkeypatch.setattr(checkpoints.pace, "on_gpu", lambda: False)
+    monkeypatch.setattr(checkpoints.platform, "machine", lambda: "x86_64")
+    assert bool(checkpoints.unserved(method)) == lacks
 
 
 @pytest.mark.parametrize(
