@@ -12,20 +12,19 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.models import cache, quiz
+from tasks.llm import compressor
+from tasks.models import cache
 
 Method = Literal[
     "bf16", "fp16", "gptq_w4a16", "awq_w4a16", "smoothquant_w8a8", "fp8_w8a8", "rtn_w4a16", "rtn_w8a8",
 ]  # fmt: skip
 PLAIN = {"bf16": "bfloat16", "fp16": "float16"}  # not quantized: the original, served in this precision
 CALIBRATED = ("gptq_w4a16", "awq_w4a16", "smoothquant_w8a8")
-KEPT = ["lm_head"]  # the output layer stays as it is: it is tied to the embedding, and the most sensitive
 MADE = "quantized.json"
 TOKENIZER = ("tokenizer", "chat_template", "generation_config", "special_tokens", "vocab", "merges")
 SMOOTHING = 0.8  # share of the activations' range that moves into the weights; 0.8 as in llm-compressor's examples
@@ -42,7 +41,7 @@ class Compressed:
 def compressed(source: Path, method: Method, samples: int, seed: int, say: Callable[[str], None] = print) -> Compressed:
     """The checkpoint of `source` quantized with `method`, calibrated on `samples` training questions."""
     wish = [str(source.resolve()), stamps(source), method, samples if method in CALIBRATED else 0, seed]
-    name = f"quantized-{method}-{cache.key(wish, [sys.modules[__name__]])}"
+    name = f"quantized-{method}-{cache.key(wish, [sys.modules[__name__], compressor])}"
     if method in PLAIN:
         return Compressed(cache.obtain(name, lambda stage: cast(source, PLAIN[method], stage)), 0.0)
     folder = cache.obtain(name, lambda stage: quantize(source, method, samples, seed, stage, say))
@@ -95,40 +94,15 @@ def quantize(
 
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype="bfloat16")  # what is not quantized stays in this
-    rows = calibration(tokenizer, samples, seed) if method in CALIBRATED else []
+    rows = compressor.calibration(tokenizer, samples, seed) if method in CALIBRATED else []
     say(f"quantizing with {method}")
     began = time.perf_counter()
-    applied(model, tokenizer, recipe(method, group_size(model.config)), rows)
+    compressor.applied(model, tokenizer, recipe(method, group_size(model.config)), rows)
     seconds = time.perf_counter() - began
     model.save_pretrained(stage, save_compressed=True)
-    let_go(model)
+    compressor.let_go(model)
     copy_tokenizer(source, stage)
     (stage / MADE).write_text(json.dumps({"method": method, "seconds": seconds}), encoding="utf-8")
-
-
-def applied(model: Any, tokenizer: Any, modifiers: list[Any], rows: list[dict[str, Sequence[int]]]) -> None:
-    """Let llm-compressor change `model`, which is on the CPU; a GPU computes, layer by layer, where there is one."""
-    import torch
-    from llmcompressor import oneshot
-
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)
-        unpinned()
-    data: dict[str, Any] = {}
-    if rows:
-        longest = max(len(row["input_ids"]) for row in rows)
-        data = {"dataset": dataset(rows), "num_calibration_samples": len(rows), "max_seq_length": longest}
-    oneshot(model=model, tokenizer=tokenizer, recipe=modifiers, **data)
-
-
-def let_go(model: Any) -> Any:
-    """The model as an ordinary one on the CPU again: no weights fetched layer by layer, no session that keeps it."""
-    from compressed_tensors.offload import remove_dispatch
-    from llmcompressor import active_session
-
-    active_session().reset()
-    remove_dispatch(model).tie_weights()  # a tied weight was split in two
-    return model.eval()
 
 
 def group_size(config: Any) -> int:
@@ -144,15 +118,18 @@ def recipe(method: Method, group: int) -> list[Any]:
     from llmcompressor.modifiers.transform.awq import AWQModifier
     from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
 
-    whole = {"targets": "Linear", "ignore": KEPT}
+    whole = {"targets": "Linear", "ignore": compressor.KEPT}
     if method == "gptq_w4a16":
-        return [GPTQModifier(config_groups=four_bits(group, symmetric=True), ignore=KEPT)]
+        return [GPTQModifier(config_groups=four_bits(group, symmetric=True), ignore=compressor.KEPT)]
     if method == "awq_w4a16":
-        return [AWQModifier(), QuantizationModifier(config_groups=four_bits(group, symmetric=False), ignore=KEPT)]
+        return [
+            AWQModifier(),
+            QuantizationModifier(config_groups=four_bits(group, symmetric=False), ignore=compressor.KEPT),
+        ]
     if method == "smoothquant_w8a8":
         return [SmoothQuantModifier(smoothing_strength=SMOOTHING), GPTQModifier(scheme="W8A8", **whole)]
     if method == "rtn_w4a16":
-        return [QuantizationModifier(config_groups=four_bits(group, symmetric=True), ignore=KEPT)]
+        return [QuantizationModifier(config_groups=four_bits(group, symmetric=True), ignore=compressor.KEPT)]
     return [QuantizationModifier(scheme="FP8_DYNAMIC" if method == "fp8_w8a8" else "W8A8", **whole)]
 
 
@@ -161,27 +138,3 @@ def four_bits(group: int, *, symmetric: bool) -> dict[str, Any]:
 
     weights = QuantizationArgs(num_bits=4, type="int", strategy="group", group_size=group, symmetric=symmetric)
     return {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
-
-
-def calibration(tokenizer: Any, samples: int, seed: int) -> list[dict[str, Sequence[int]]]:
-    """Token ids of training questions with their answers, as the assistant of a conversation gives them."""
-    rows = []
-    for question in islice(quiz.training(seed), samples):
-        turns = [{"role": "user", "content": question.prompt}, {"role": "assistant", "content": question.answer}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        rows.append({"input_ids": ids, "attention_mask": [1] * len(ids)})
-    return rows
-
-
-def dataset(rows: list[dict[str, Sequence[int]]]) -> Any:
-    from datasets import Dataset
-
-    return Dataset.from_list(rows)
-
-
-def unpinned() -> None:
-    """llm-compressor pins its cached activations for a GPU: without one that is an error."""
-    from llmcompressor.pipelines.cache import IntermediatesCache
-
-    IntermediatesCache.pin_memory = lambda self, *args, **named: None

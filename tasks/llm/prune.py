@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import compression, exam, local, pace
+from tasks.llm import compressor, exam, local
 from tasks.models import device, lm
 from tasks.services.timing import repeat, spread
 
@@ -58,7 +58,7 @@ def run(params: Params, ctx: api.Context) -> None:
     source = lm.home(ctx.settings, ctx.seed, ctx.say)
     tokenizer = exam.tokenizer_of(source)
     given = exam.exam(tokenizer, params.questions, ctx.seed)
-    whole = before(local.settled(loaded(source)), tokenizer, given)
+    whole = before(local.settled(compressor.loaded(source)), tokenizer, given)
     device.release()
     for point in ctx.points:
         with device.spared(point, ctx):
@@ -69,7 +69,9 @@ def run(params: Params, ctx: api.Context) -> None:
 
 
 def before(model: Any, tokenizer: Any, given: exam.Exam) -> Whole:
-    return Whole(sum(layer.weight.numel() for layer in linears(model).values()), exam.taken(model, tokenizer, given))
+    return Whole(
+        sum(layer.weight.numel() for layer in compressor.linears(model).values()), exam.taken(model, tokenizer, given)
+    )
 
 
 def measured(
@@ -77,7 +79,7 @@ def measured(
 ) -> tuple[dict[str, float], api.Spread]:
     """What is left of the model, how good it is and how fast."""
     marks, times = exam.taken(model, tokenizer, given), spread(forward_ms(model, params.budget_s, seed))
-    layers = [layer.weight for layer in linears(model).values()]
+    layers = [layer.weight for layer in compressor.linears(model).values()]
     return {
         "nonzero_params": sum(int(each.count_nonzero()) for each in model.parameters()),
         "sparsity_pct": 100 * (1 - sum(int(weight.count_nonzero()) for weight in layers) / whole.prunable),
@@ -88,25 +90,9 @@ def measured(
     }, times  # fmt: skip
 
 
-def loaded(source: Path) -> Any:
-    """The model on the CPU: float32 to compute there, bfloat16 where a GPU will."""
-    from transformers import AutoModelForCausalLM
-
-    dtype = "bfloat16" if pace.on_gpu() else "float32"
-    return AutoModelForCausalLM.from_pretrained(source, dtype=dtype).eval()
-
-
-def linears(model: Any) -> dict[str, Any]:
-    """The layers that are pruned, by name."""
-    import torch
-
-    found = {name: layer for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
-    return {name: layer for name, layer in found.items() if name not in compression.KEPT}
-
-
 def pruned(source: Path, tokenizer: Any, point: Point, params: Params, seed: int) -> Any:
-    model = loaded(source)
-    rows = compression.calibration(tokenizer, params.samples, seed)
+    model = compressor.loaded(source)
+    rows = compressor.calibration(tokenizer, params.samples, seed)
     if point.sparsity and point.method in ("wanda", "sparsegpt"):
         by_calibration(model, tokenizer, point, rows)
     model = local.settled(model)
@@ -120,7 +106,7 @@ def pruned(source: Path, tokenizer: Any, point: Point, params: Params, seed: int
 def by_magnitude(model: Any, sparsity: float) -> None:
     from torch.nn.utils import prune
 
-    for layer in linears(model).values():
+    for layer in compressor.linears(model).values():
         prune.l1_unstructured(layer, "weight", amount=sparsity)
         prune.remove(layer, "weight")
 
@@ -130,8 +116,8 @@ def by_calibration(model: Any, tokenizer: Any, point: Point, rows: list[dict[str
 
     modifier = WandaPruningModifier if point.method == "wanda" else SparseGPTModifier
     recipe = modifier(sparsity=point.sparsity, mask_structure="0:0", targets=["Linear"], ignore=["re:.*lm_head"])
-    compression.applied(model, tokenizer, [recipe], rows)
-    compression.let_go(model)
+    compressor.applied(model, tokenizer, [recipe], rows)
+    compressor.let_go(model)
 
 
 def without_channels(model: Any, sparsity: float, rows: list[dict[str, Any]]) -> None:

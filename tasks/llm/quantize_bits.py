@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import compression, exam, local, pace
+from tasks.llm import compressor, exam, local, pace
 from tasks.models import device, lm
 
 METRICS = {
@@ -54,7 +54,7 @@ def run(params: Params, ctx: api.Context) -> None:
     source = lm.home(ctx.settings, ctx.seed, ctx.say)
     tokenizer = exam.tokenizer_of(source)
     given = exam.exam(tokenizer, params.questions, ctx.seed)
-    whole = before(local.settled(loaded(source)), tokenizer, given)
+    whole = before(local.settled(compressor.loaded(source)), tokenizer, given)
     device.release()
     for point in ctx.points:
         with device.spared(point, ctx):
@@ -90,19 +90,8 @@ def measured(
     }  # fmt: skip
 
 
-def loaded(source: Path) -> Any:
-    """The model on the CPU: float32 to compute there, bfloat16 where a GPU will."""
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(source, dtype="bfloat16" if pace.on_gpu() else "float32").eval()
-
-
 def linear_weights(model: Any) -> dict[str, Any]:
-    """The weights that are quantized: every linear layer's but the output's."""
-    import torch
-
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
-    return {name: layer.weight for name, layer in layers.items() if name not in compression.KEPT}
+    return {name: layer.weight for name, layer in compressor.linears(model).items()}
 
 
 def quantized(source: Path, tokenizer: Any, point: Point, params: Params, seed: int) -> Any:
@@ -110,7 +99,7 @@ def quantized(source: Path, tokenizer: Any, point: Point, params: Params, seed: 
     import torch
     from hqq.core.quantize import Quantizer
 
-    model = loaded(source)
+    model = compressor.loaded(source)
     if point.method == "gptq":
         return by_gptq(model, tokenizer, point, params, seed)
     with torch.no_grad():
@@ -131,9 +120,9 @@ def by_gptq(model: Any, tokenizer: Any, point: Point, params: Params, seed: int)
         num_bits=point.bits, type="int", strategy="group", group_size=params.group, symmetric=False
     )
     groups = {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
-    modifiers = [GPTQModifier(config_groups=groups, ignore=compression.KEPT)]
-    compression.applied(model, tokenizer, modifiers, compression.calibration(tokenizer, params.samples, seed))
-    return compression.let_go(model)
+    modifiers = [GPTQModifier(config_groups=groups, ignore=compressor.KEPT)]
+    compressor.applied(model, tokenizer, modifiers, compressor.calibration(tokenizer, params.samples, seed))
+    return compressor.let_go(model)
 
 
 def packed_bytes(whole: Whole, bits: int, group: int) -> tuple[float, float]:
