@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from runner import parsed, store
 from runner.errors import Mistakes, Problem
+from runner.findings import findings, in_file
 from tasks.api import Params
 from tasks.documents.document import Both, Highlight, Published
 
@@ -24,17 +26,21 @@ class About(Params):
 
 
 def about(week: str, root: Path) -> About:
-    """The week's file, empty when there is none. Raises Mistakes that name file and key."""
-    file = root / "plans" / week / "week.yaml"
-    if not file.exists():
-        return About()
-    try:
-        return About.model_validate(parsed.cached(file, root, ("plan",)))
-    except ValidationError as error:
-        where = str(file.relative_to(root))
-        raise Mistakes(
-            Problem(where, ".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()
-        ) from None
+    """The week's file, empty when there is none. Raises Mistakes with all that is wrong in it."""
+    if found := mistakes(week, root):
+        raise Mistakes(found)
+    file = _file(week, root)
+    return About.model_validate(parsed.cached(file, root)) if file.exists() else About()
+
+
+def mistakes(week: str, root: Path) -> list[Problem]:
+    """What is wrong in the week's file."""
+    file = _file(week, root)
+    return in_file(file, root, ("plan",), partial(findings, About)) if file.exists() else []
+
+
+def _file(week: str, root: Path) -> Path:
+    return root / "plans" / week / "week.yaml"
 
 
 def reported(week: str, root: Path) -> list[str]:

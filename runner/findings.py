@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from runner.errors import nearest
+from runner import parsed, yamlfile
+from runner.errors import Mistakes, Problem, nearest
+from runner.yamlwalk import Lines
 from tasks.api import Params
 
 Wrong = tuple[tuple[str, ...], str, str]  # the key's path, what is wrong, the nearest right thing
@@ -21,6 +24,28 @@ def findings(model: type[Params], given: Mapping[str, Any]) -> list[Wrong]:
     except ValidationError as error:
         return [_explained(detail, model) for detail in error.errors(include_url=False)]
     return []
+
+
+def in_file(
+    file: Path, root: Path, at: tuple[str, ...], wrong: Callable[[Mapping[str, Any]], Iterable[Wrong]]
+) -> list[Problem]:
+    """What `wrong` finds in a YAML file, with the lines. `at` is the full path of the whole file, for the messages."""
+    try:
+        found = list(wrong(parsed.cached(file, root, at)))
+    except Mistakes as unread:
+        return unread.problems
+    if not found:
+        return []
+    shown = str(file.relative_to(root))
+    lines = yamlfile.read(file, shown)[1]
+    return [Problem(f"{shown}:{_line(lines, key)}", ".".join((*at, *key)), what, remedy) for key, what, remedy in found]
+
+
+def _line(lines: Lines, key: tuple[str, ...]) -> int:
+    """Where a key stands; for one that is missing, the mapping that should hold it."""
+    while key and key not in lines:
+        key = key[:-1]
+    return lines.get(key, 1)
 
 
 def _explained(detail: Any, model: type[BaseModel]) -> Wrong:

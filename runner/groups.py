@@ -10,9 +10,9 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import Field, create_model
 
-from runner import parsed, settings, yamlfile
+from runner import settings
 from runner.errors import HERE, Mistakes, Problem, nearest
-from runner.findings import Wrong, findings
+from runner.findings import Wrong, findings, in_file
 from runner.tracking import TrackingSettings
 from tasks.api import Params, UserError
 from tasks.models import bert, diffusion_parts, hub, lm_training, vlm
@@ -82,10 +82,9 @@ def composed(group: str, given: Mapping[str, Any]) -> list[Problem]:
 
 def in_files(root: Path, chosen: Iterable[tuple[str, str]]) -> list[Problem]:
     """What is wrong with conf/config.yaml and with those files beside it, each named by its group and its name."""
-    found = _in_file(root, root / "conf" / "config.yaml", "", lambda given: findings(Config, given))
+    found = in_file(root / "conf" / "config.yaml", root, (), partial(findings, Config))
     for group, name in chosen:
-        wrong = partial(_wrong, group, name=name)
-        found += _in_file(root, root / "conf" / group / f"{name}.yaml", group, wrong)
+        found += in_file(root / "conf" / group / f"{name}.yaml", root, (group,), partial(_wrong, group, name=name))
     return found
 
 
@@ -109,23 +108,6 @@ def models(root: Path) -> dict[str, dict[str, Any]]:
     return {name: settings.choice(root, "model", name) for name in names}
 
 
-def _in_file(
-    root: Path, file: Path, group: str, wrong: Callable[[Mapping[str, Any]], Iterable[Wrong]]
-) -> list[Problem]:
-    try:
-        found = list(wrong(parsed.cached(file, root, (group,) if group else ())))
-    except Mistakes as unread:
-        return unread.problems
-    if not found:
-        return []
-    shown = str(file.relative_to(root))
-    lines = yamlfile.read(file, shown)[1]
-    return [
-        Problem(f"{shown}:{_line(lines, key)}", ".".join(filter(None, (group, *key))), what, remedy)
-        for key, what, remedy in found
-    ]
-
-
 def _wrong(group: str, given: Mapping[str, Any], name: str = "") -> Iterator[Wrong]:
     """Types and keys first; when they are right, whether they mean something. `name` is that of the file."""
     if found := findings(SCHEMAS[group](given), given):
@@ -139,10 +121,3 @@ def _wrong(group: str, given: Mapping[str, Any], name: str = "") -> Iterator[Wro
             TrackingSettings(**given)
         except UserError as error:
             yield ("uri",), error.what, error.remedy
-
-
-def _line(lines: Mapping[tuple[str, ...], int], key: tuple[str, ...]) -> int:
-    """Where a key stands; for one that is missing, the mapping that should hold it."""
-    while key and key not in lines:
-        key = key[:-1]
-    return lines.get(key, 1)

@@ -11,12 +11,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from runner import settings
+from runner import about, settings
 from runner.build import build_sound, leaves
-from runner.errors import HERE, Mistakes, Problem, nearest
+from runner.errors import Mistakes, Problem, nearest
 from runner.findings import findings
 from runner.plan import Day, Deliverable, Experiment, Plan, day_folders, load_sound
-from runner.reader import Sources
+from runner.reader import Place, Sources
 from runner.source import source
 from tasks.api import Check, Kind, Needs, Params
 from tasks.catalog import CHECKS, KINDS
@@ -81,26 +81,12 @@ def expand(plan: Plan, root: Path, overridden: frozenset[str] = frozenset(), fou
         for deliverable in day.deliverables:
             place = Place(sources, ("plan", "days", day.id, "deliverables", deliverable.path), problems)
             proofs.append(_proof(deliverable, day, place))
+    for week in dict.fromkeys(day.week for day in plan.days):
+        said = {problem.where for problem in problems}  # a plan's title is read with the plan
+        problems += [problem for problem in about.mistakes(week, root) if problem.where not in said]
     if problems:
         raise Mistakes(problems)
     return Work(tuple(jobs), tuple(proofs))
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where in the plan a mistake stands."""
-
-    sources: Sources
-    path: tuple[str, ...]
-    problems: list[Problem]
-
-    def problem(self, inner: Iterable[str], what: str, remedy: str = "") -> None:
-        path = (*self.path, *inner)
-        self.problems.append(Problem(self.sources.where(path), ".".join(path), what, remedy))
-
-    def set_by_hand(self, *inner: str) -> bool:
-        """Whether the command line set this key."""
-        return self.sources.where((*self.path, *inner)) == HERE
 
 
 def _job(experiment: Experiment, day: Day, place: Place) -> Iterator[Job]:

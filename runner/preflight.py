@@ -116,7 +116,7 @@ def lacks(needs: Needs, machine: Machine) -> list[Lack]:
         found.append(Lack("needs a reachable Kubernetes cluster", CLUSTER_REMEDY))
     if machine.memory_gb < needs.memory_gb:
         memory = f"{needs.memory_gb:g} GB of memory"
-        remedy = f"run this plan on a machine with {memory}"
+        remedy = f"use a machine with {memory}"
         found.append(Lack(f"needs {memory} for {needs.backend}, {machine.memory_gb:g} here", remedy))
     for binary in needs.binaries:
         if not find(binary):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from runner.errors import HERE, Mistakes, Problem, nearest
 
@@ -55,6 +55,22 @@ class Sources:
         while inner and inner not in known:
             inner = inner[:-1]
         return f"{shown}:{known.get(inner, 1)}"
+
+
+class Place(NamedTuple):
+    """Where in the plan a mistake stands."""
+
+    sources: Sources
+    path: tuple[str, ...]
+    problems: list[Problem]
+
+    def problem(self, inner: Iterable[str], what: str, remedy: str = "") -> None:
+        path = (*self.path, *inner)
+        self.problems.append(Problem(self.sources.where(path), ".".join(path), what, remedy))
+
+    def set_by_hand(self, *inner: str) -> bool:
+        """Whether the command line set this key."""
+        return self.sources.where((*self.path, *inner)) == HERE
 
 
 class Reader:

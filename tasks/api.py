@@ -132,7 +132,7 @@ class Context(Workspace):
     def blocked(self, point: Params, reason: str, remedy: str) -> None:
         """Say durably that this machine cannot measure a point, and what would help. It counts as not measured."""
         axes = ", ".join(f"{axis}={value}" for axis, value in point.model_dump(exclude_unset=True).items())
-        note = f"{axes}: {reason}; {remedy}"
+        note = ": ".join(filter(None, (axes, f"{reason}; {remedy}")))
         self._append(point, f"blocked: {reason}", metrics={}, spread={}, note=note, blocked=reason, remedy=remedy)
 
     def _append(self, point: Params, said: str, **row: Any) -> None:

@@ -35,7 +35,7 @@ def test_a_mistake_names_the_file_and_the_key(week: Path) -> None:
     lines = [f"{key}: {value}" for key, value in HIGHLIGHT.items()]
     text = "highlights:\n  - " + "\n    ".join([*lines, f"did: {BOTH}", "how: {en: words}"]) + "\n"
     week.write_text(text.replace("'", ""), encoding="utf-8")
-    with pytest.raises(Mistakes, match=r"plans/week02/week\.yaml: highlights\.0\.how\.zh: Field required"):
+    with pytest.raises(Mistakes, match=r"plans/week02/week\.yaml:8: plan\.highlights\.0\.how\.zh: is missing"):
         about("week02", week.parents[2])
 
 

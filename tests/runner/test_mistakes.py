@@ -139,7 +139,14 @@ def test_too_many_points(day: Project, said: Said) -> None:
 
 def test_a_week_file_is_read_as_strictly(day: Project, said: Said) -> None:
     (day.root / "plans/week01/week.yaml").write_text("id: week01\ntitle: 3\n", encoding="utf-8")
-    assert "plans/week01/week.yaml:2: plan.title: must be a mapping" in said("plan=week01")
+    file = day.root / "plans/week01/week.yaml"
+    answer = said("plan=week01")
+    assert answer.startswith("plans/week01/week.yaml:2: plan.title: must be a mapping")
+    assert answer.count("plan.title") == 1
+    file.write_text("id: week01\nhighlights: [{experiment: 3}]\ncover: []\n", encoding="utf-8")
+    answer = said("plan=day01")
+    assert "week.yaml:2: plan.highlights.0.experiment: input should be a valid string" in answer
+    assert "week.yaml:3: plan.cover: is not a known key\n    did you mean 'covers'?" in answer
 
 
 def test_an_environment_without_a_lock(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
