@@ -140,7 +140,7 @@ def test_what_the_generator_cannot_send_is_not_blamed_on_the_server(run_kind: Ca
     assert found["unsent_pct"] > 80
     assert found["error_rate_pct"] == 0
     assert found["achieved_qps"] <= found["sent_qps"] < 30 < found["offered_qps"]
-    assert found["latency_p99_ms"] < 1500  # nobody queues in the generator until the time-out
+    assert found["latency_p99_ms"] < 2000  # nobody queues in the generator until the time-out
 
 
 @pytest.mark.slow
