@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -87,15 +88,15 @@ class Nursery:
 
 def child(python: Path, order: Mapping[str, Any], log: int, leash: int) -> Child | None:
     """A child of that interpreter's nursery, which is started when there is none (any more)."""
-    place = _nurseries(os.getpid())
+    place = _nurseries(os.getpid(), threading.get_ident())
     if python not in place or place[python].process.poll() is not None:
         place[python] = Nursery(python, log)
     return place[python].child(order, log, leash)
 
 
 @cache
-def _nurseries(owner: int) -> dict[Path, Nursery]:
-    """This very process's: a forked copy of it must not send orders through the same sockets."""
+def _nurseries(process: int, thread: int) -> dict[Path, Nursery]:
+    """This very thread's: a nursery serves one child at a time, and a forked copy must not send orders to it."""
     return {}
 
 
