@@ -13,9 +13,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import drafts, exam, local
+from tasks.llm import drafts, exam, local, pace, room
 from tasks.llm.deeper import deeper
-from tasks.models import device, lm
+from tasks.models import device
 from tasks.services.timing import spread
 
 METRICS = {
@@ -26,6 +26,7 @@ METRICS = {
     "outputs_equal_pct": "answers with the very same tokens as without guessing, in percent",
 }
 TRUSTED_PCT = 90
+TOKENS = 512  # of a question with its answer there is room for at the least
 
 
 class Params(api.Params):
@@ -48,7 +49,7 @@ def needs(params: Params) -> list[api.Needs]:
 
 def run(params: Params, ctx: api.Context) -> None:
     points = drafts.measurable(ctx, "assistant")
-    source = lm.home(ctx.settings, ctx.seed, ctx.say)
+    source = room.home(ctx, TOKENS, gpu=pace.on_gpu(), precision="fp32")
     helper = assistant(ctx, params) if any(point.method == "assistant" for point in points) else None
     given = exam.exam(exam.tokenizer_of(source), params.questions * (params.repeats + 1), ctx.seed).prompts
     count = params.questions

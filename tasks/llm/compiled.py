@@ -13,8 +13,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import local, mlc
-from tasks.models import device, lm
+from tasks.llm import local, mlc, pace, room
+from tasks.models import device
 from tasks.services.timing import spread
 
 Pass = Callable[[Any], Any]  # token ids [1, n] -> logits [1, n, vocab]
@@ -55,7 +55,8 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    folder = lm.home(ctx.settings, ctx.seed, ctx.say)
+    longest = max([params.output_tokens, *(point.tokens for point in ctx.points)])
+    folder = room.home(ctx, longest, gpu=pace.on_gpu(), precision="fp32")
     (with_mlc if ctx.tier == "native" else with_inductor)(params, ctx, folder)
 
 

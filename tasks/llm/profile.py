@@ -17,10 +17,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import operators
+from tasks.llm import operators, pace, room
 from tasks.llm.operators import Operator
 from tasks.llm.twin import Shape, stands_for
-from tasks.models import lm
 from tasks.services.process import tail
 
 TIMEOUT_S = 400.0
@@ -74,7 +73,8 @@ def needs(params: Params) -> Sequence[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    folder = stands_for(lm.home(ctx.settings, ctx.seed, ctx.say), params.twin, ctx.seed)
+    longest = max(load.prompt_tokens + load.output_tokens for load in (params.prefill, params.decode))
+    folder = stands_for(room.home(ctx, longest, gpu=pace.on_gpu()), params.twin, ctx.seed)
     nsight, phases = ctx.backend == "Nsight Systems", [point.phase for point in ctx.points]
     captures = [[phase] for phase in phases] if nsight else [phases]  # Nsight Systems writes one range for each start
     for names in captures:
@@ -88,13 +88,11 @@ def run(params: Params, ctx: api.Context) -> None:
 
 def plan(params: Params, phases: Sequence[str], model: Path, work: Path, *, nsight: bool) -> dict[str, Any]:
     """What `tasks.llm.profile_child` is told."""
-    import torch
-
     loads = {"prefill": params.prefill, "decode": params.decode}
     longest = max(load.prompt_tokens + load.output_tokens for load in loads.values())
     return {
         "model": str(model), "folder": str(work.resolve()), "profiler": "cuda" if nsight else "torch",
-        "eager": not torch.cuda.is_available(), "max_model_len": longest + 1,
+        "eager": not pace.on_gpu(), "max_model_len": longest + 1,
         "max_num_seqs": max(load.sequences for load in loads.values()),
         "phases": [{"name": name, **loads[name].model_dump()} for name in phases],
     }  # fmt: skip

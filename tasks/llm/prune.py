@@ -14,8 +14,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import compressor, exam, local
-from tasks.models import device, lm
+from tasks.llm import compressor, exam, local, pace, room
+from tasks.models import device
 from tasks.services.timing import repeat, spread
 
 METRICS = {
@@ -55,7 +55,7 @@ def needs(params: Params) -> list[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    source = lm.home(ctx.settings, ctx.seed, ctx.say)
+    source = room.home(ctx, LENGTH, gpu=pace.on_gpu(), precision="bf16" if pace.on_gpu() else "fp32")
     tokenizer = exam.tokenizer_of(source)
     given = exam.exam(tokenizer, params.questions, ctx.seed)
     whole = before(local.settled(compressor.loaded(source)), tokenizer, given)

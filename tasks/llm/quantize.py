@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks import api
-from tasks.llm import checkpoints, compression, exam, pace
-from tasks.models import device, lm
+from tasks.llm import checkpoints, compression, exam, pace, room, sweep
+from tasks.models import device
 from tasks.services.llm import vllm
 from tasks.services.timing import spread
 
@@ -33,7 +33,7 @@ def needs(params: checkpoints.Params) -> list[api.Needs]:
 
 
 def run(params: checkpoints.Params, ctx: api.Context) -> None:
-    source = lm.home(ctx.settings, ctx.seed, ctx.say)
+    source = room.home(ctx, params.max_model_len, gpu=pace.on_gpu(), precision="bf16" if pace.on_gpu() else "fp32")
     tokenizer = exam.tokenizer_of(source)
     given = exam.exam(tokenizer, params.questions, ctx.seed)
     reference = original(source, tokenizer, given)
@@ -41,7 +41,8 @@ def run(params: checkpoints.Params, ctx: api.Context) -> None:
     for point in ctx.points:
         if lack := checkpoints.unserved(point.method):
             ctx.blocked(point, lack, checkpoints.REMEDY)
-        else:
+            continue
+        with sweep.spared(ctx, point):
             measure(point, params, ctx, source, given, reference)
 
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import compressor, exam, local, pace
-from tasks.models import device, lm
+from tasks.llm import compressor, exam, local, pace, room
+from tasks.models import device
 
 METRICS = {
     "size_mb": "the model with packed weights, 10^6 bytes: see `packed_bytes`",
@@ -29,6 +29,7 @@ METRICS = {
 SCALE_BITS = ZERO_BITS = 16
 REST_BITS = 16  # what is not quantized (embedding, norms, biases) is kept in bfloat16
 MB = 1e6
+LENGTH = 128  # tokens of a question with its answer, at the most
 
 
 class Params(api.Params):
@@ -51,7 +52,7 @@ def needs(params: Params) -> list[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    source = lm.home(ctx.settings, ctx.seed, ctx.say)
+    source = room.home(ctx, LENGTH, gpu=pace.on_gpu(), precision="bf16" if pace.on_gpu() else "fp32")
     tokenizer = exam.tokenizer_of(source)
     given = exam.exam(tokenizer, params.questions, ctx.seed)
     whole = before(local.settled(compressor.loaded(source)), tokenizer, given)

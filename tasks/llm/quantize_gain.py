@@ -5,14 +5,15 @@ Weights are rounded to the nearest (no calibration): the same kernels run as for
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import checkpoints, compression, exam, pace
+from tasks.llm import checkpoints, compression, exam, pace, room, sweep
 from tasks.llm.twin import Shape, stands_for
-from tasks.models import device, lm
+from tasks.models import device
 from tasks.services.llm import client, vllm
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.timing import spread
@@ -45,29 +46,34 @@ def needs(params: Params) -> list[api.Needs]:
 
 
 def run(params: Params, ctx: api.Context) -> None:
-    chosen = lm.home(ctx.settings, ctx.seed, ctx.say)
+    chosen = room.home(ctx, params.max_model_len, gpu=pace.on_gpu())
     source = stands_for(chosen, params.twin, ctx.seed)
     given = exam.exam(exam.tokenizer_of(chosen), params.questions, ctx.seed)
-    parameters = compression.parameters(source)
     for point in ctx.points:
-        method = METHODS[point.precision]
-        if lack := checkpoints.unserved(method):
+        if lack := checkpoints.unserved(METHODS[point.precision]):
             ctx.blocked(point, lack, checkpoints.REMEDY)
             continue
-        made = compression.compressed(source, method, params.samples, ctx.seed, ctx.say)
-        device.release()
-        before = pace.used_before()
-        options = checkpoints.served_with(params, method, ctx)
-        with vllm.serve(made.folder, options, ctx.scratch / method, ctx.say) as endpoint:
-            one = pace.speeds(endpoint, given.prompts, 1, TOKENS, params.budget_s)
-            many = pace.speeds(endpoint, given.prompts, AT_ONCE, TOKENS, params.budget_s)
-            first = first_tokens_ms(endpoint, given)
-            memory_mb = pace.held_mb(endpoint, before)
-        size = compression.weights_bytes(made.folder)
-        spreads = {"decode_tps": spread(one), "throughput_tps": spread(many), "ttft_ms": spread(first)}
-        medians = {name: each.p50 for name, each in spreads.items()}
-        sizes = {"size_mb": size / pace.MB, "bits_per_weight": 8 * size / parameters, "memory_mb": memory_mb}
-        ctx.record(point, {**sizes, **medians}, spreads)
+        with sweep.spared(ctx, point):
+            measure(point, params, ctx, source, given)
+
+
+def measure(point: Point, params: Params, ctx: api.Context, source: Path, given: exam.Exam) -> None:
+    """Quantize, serve, time."""
+    method = METHODS[point.precision]
+    made = compression.compressed(source, method, params.samples, ctx.seed, ctx.say)
+    device.release()
+    before = pace.used_before()
+    options = checkpoints.served_with(params, method, ctx)
+    with vllm.serve(made.folder, options, ctx.scratch / method, ctx.say) as endpoint:
+        one = pace.speeds(endpoint, given.prompts, 1, TOKENS, params.budget_s)
+        many = pace.speeds(endpoint, given.prompts, AT_ONCE, TOKENS, params.budget_s)
+        first = first_tokens_ms(endpoint, given)
+        memory_mb = pace.held_mb(endpoint, before)
+    size = compression.weights_bytes(made.folder)
+    spreads = {"decode_tps": spread(one), "throughput_tps": spread(many), "ttft_ms": spread(first)}
+    medians = {name: each.p50 for name, each in spreads.items()}
+    bits = 8 * size / compression.parameters(source)
+    ctx.record(point, {"size_mb": size / pace.MB, "bits_per_weight": bits, "memory_mb": memory_mb, **medians}, spreads)
 
 
 def first_tokens_ms(endpoint: Endpoint, given: exam.Exam, repeats: int = 5) -> list[float]:

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import exam, local, memory, pace
+from tasks.llm import exam, local, memory, pace, room
 from tasks.llm.twin import Shape, stands_for
-from tasks.models import device, lm
+from tasks.models import device
 from tasks.services.timing import spread
 
 METRICS = {
@@ -26,6 +26,7 @@ METRICS = {
 }
 MB = 1e6
 REPEATS, TOKENS, PROMPT = 5, 16, 16
+LENGTH = 128  # tokens of a question with its answer, at the most
 
 
 class Params(api.Params):
@@ -48,7 +49,7 @@ def needs(params: Params) -> list[api.Needs]:
 
 def run(params: Params, ctx: api.Context) -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it says at every layer that it casts
-    source = lm.home(ctx.settings, ctx.seed, ctx.say)
+    source = room.home(ctx, LENGTH, gpu=pace.on_gpu())
     wide = stands_for(source, params.twin, ctx.seed)
     tokenizer = exam.tokenizer_of(source)
     given = exam.exam(tokenizer, params.questions, ctx.seed)

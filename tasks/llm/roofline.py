@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
+from tasks.llm import room
 from tasks.llm.twin import Shape as Wide
 from tasks.llm.twin import stands_for
 from tasks.models import device, fit, lm
@@ -78,7 +79,7 @@ def run(params: Params, ctx: api.Context) -> None:
     from transformers import AutoModelForCausalLM
 
     place = "cuda" if ctx.tier == "native" else "cpu"
-    folder = stands_for(lm.home(ctx.settings, ctx.seed, ctx.say), params.twin, ctx.seed)
+    folder = stands_for(room.home(ctx, params.prompt_tokens, gpu=ctx.tier == "native"), params.twin, ctx.seed)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(place).eval()
     shape = lm.describe(folder)
     roof = measured_roof(place, params.repeats)

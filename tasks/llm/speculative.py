@@ -12,9 +12,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import drafts, exam, pace
+from tasks.llm import drafts, exam, pace, room
 from tasks.llm.deeper import deeper
-from tasks.models import lm
 from tasks.services.llm import client, vllm
 from tasks.services.llm.endpoint import Endpoint
 from tasks.services.timing import spread
@@ -65,7 +64,7 @@ def run(params: Params, ctx: api.Context) -> None:
     points = drafts.measurable(ctx, "draft")
     if not points:
         return
-    target = deeper(lm.home(ctx.settings, ctx.seed, ctx.say), params.layers)
+    target = deeper(room.home(ctx, params.max_model_len, gpu=pace.on_gpu()), params.layers)
     tokenizer = exam.tokenizer_of(target)
     with vllm.serve(target, options(params, None), ctx.scratch / "plain", ctx.say) as plain:
         for method in dict.fromkeys(point.method for point in points):
