@@ -14,13 +14,26 @@ from pathlib import Path
 from tasks.api import UserError
 
 LOOPBACK = "127.0.0.1"
+OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+FIRST, BELOW, TRIES = 1024, 12_000, 20  # the first port without privileges; how many to draw from, and how often
 
 
 def free_port() -> int:
-    """A loopback TCP port that was free a moment ago; check the started pid's health, not the port alone."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A loopback TCP port that was free a moment ago; check the started pid's health, not the port alone.
+
+    It is none that the kernel gives to outgoing connections: a load of thousands elsewhere on the machine must not take
+    it before the server does.
+    """
+    lowest = int(OUTGOING.read_text(encoding="ascii").split()[0])
+    drawn = [lowest - 1 - int.from_bytes(os.urandom(2)) % BELOW for _ in range(TRIES)]
+    for port in (*(port for port in drawn if port >= FIRST), 0):  # 0: whichever the kernel has left
+        with socket.socket() as probe:
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue  # somebody listens there
+            return int(probe.getsockname()[1])
+    raise UserError("no TCP port is free on this machine")
 
 
 def tail(log: Path, lines: int = 12) -> str:
