@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from tasks.models.shape import Shape
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # no pickled weights, no code
-TWICE = ("consolidated*", "original/*")  # the same weights once more, in their makers' own layout
+TWICE = (  # the same weights once more: in their makers' own layout, as one file, in half precision, before averaging
+    "consolidated*", "original/*", "v1-5-pruned*", "*.fp16.safetensors", "*.non_ema.safetensors",
+)  # fmt: skip
 
 
 class Source(Params):
@@ -61,9 +64,22 @@ def whole(folder: Path) -> Path:
         raise UserError("no config.json: this is not a Hugging Face model", where=str(folder))
     if not any(folder.glob("*.safetensors")):
         raise UserError("no *.safetensors: weights in other formats are not loaded", where=str(folder))
+    if missing := absent(folder):
+        raise UserError(
+            f"{len(missing)} files of its weights are missing: {', '.join(missing[:3])}", where=str(folder),
+            remedy="copy them beside the others",
+        )  # fmt: skip
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise UserError(
             f"the tokenizer is missing: none of {', '.join(TOKENIZERS)}", where=str(folder),
             remedy="copy the tokenizer files of the model's repository into this folder",
         )  # fmt: skip
     return folder
+
+
+def absent(folder: Path) -> list[str]:
+    """The files of weights that the folder's index names and that are not there."""
+    named: set[str] = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        named |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return sorted(name for name in named if not (folder / name).is_file())

@@ -77,6 +77,14 @@ def test_a_folder_without_tokenizer_is_refused_with_the_way_out(tmp_path: Path) 
         hub.whole(folder)
 
 
+def test_a_folder_that_lacks_a_part_of_the_weights_names_it(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}), "utf-8")
+    with pytest.raises(UserError, match=r"1 files of its weights are missing: model-2\.safetensors"):
+        hub.whole(folder)
+
+
 def test_a_model_without_draft_says_which_have_one() -> None:
     with pytest.raises(UserError, match=r"'qwen2\.5-7b' has no draft model(.|\n)*qwen3-8b"):
         lm.home({"model": {"id": "qwen2.5-7b", "lm": {"repo": "Qwen/Qwen2.5-7B-Instruct"}}}, 90, part="draft")
