@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.api import UserError
-from tasks.models import diffusion, hub, scenes, vlm, vlm_files
+from tasks.llm import room
+from tasks.models import diffusion, fit, hub, reading, scenes, vlm, vlm_files
 
 REAL_SIDE = 336  # pixels that a pretrained tower expects, at least
 TOLD = (
@@ -50,8 +51,22 @@ def model(settings: Mapping[str, Any], seed: int, say: Any) -> tuple[Path, bool]
     """The vision-language model's folder, and whether it was trained here rather than fetched."""
     part = dict(settings.get("model", {}).get("vlm", {}))
     if "repo" in part or "folder" in part:
-        return hub.home(hub.Source.model_validate(part), say), False
+        gpu = reading.device() == "cuda"
+        return fitting(hub.home(hub.Source.model_validate(part), say), room.available(gpu), gpu=gpu), False
     return vlm.home(settings, seed, say), True
+
+
+def fitting(folder: Path, have_bytes: float, *, gpu: bool) -> Path:
+    """The folder, when its weights fit; NoRoomError before they are loaded. What is stored in 16 bits a CPU computes
+    in 32."""
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    takes = stored * (1 if gpu else 2) / fit.USABLE
+    if takes > have_bytes:
+        raise room.NoRoomError(
+            f"its weights take {takes / fit.GIB:.1f} GiB, and there are {have_bytes / fit.GIB:.1f}",
+            where=str(folder), remedy="choose a smaller model; model=tiny-vlm always fits",
+        )  # fmt: skip
+    return folder
 
 
 def painter(settings: Mapping[str, Any], seed: int, say: Any) -> tuple[Path, bool]:

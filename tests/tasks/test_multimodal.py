@@ -81,6 +81,14 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
         exam.painter({"model": {"diffusion": {"folder": str(tmp_path)}}}, 90, print)
 
 
+def test_weights_that_do_not_fit_are_told_before_they_are_loaded(tmp_path: Path) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as weights:
+        weights.truncate(9 * 2**30)  # a file of holes: on a disk it takes nothing
+    assert exam.fitting(tmp_path, 11 * 2**30, gpu=True) == tmp_path
+    with pytest.raises(UserError, match=r"take 19\.6 GiB, and there are 11\.0(.|\n)*tiny-vlm"):
+        exam.fitting(tmp_path, 11 * 2**30, gpu=False)
+
+
 def test_the_server_gets_one_picture_at_a_time_and_the_pillow_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.models.reading.device", lambda: "cpu")
     options = seeing.options(tiny=True)
