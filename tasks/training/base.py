@@ -9,9 +9,11 @@ from typing import Any
 from pydantic import Field
 
 from tasks import api
+from tasks.llm import room
 from tasks.models import lm
 
 MIB = 2**20
+TOKENS = 512  # of a conversation there is room for at the least
 
 
 class Recipe(api.Params):
@@ -50,7 +52,12 @@ def device() -> str:
 
 
 def home(ctx: api.Workspace, say: Callable[[str], None]) -> Path:
-    """The folder of the language model that the settings name."""
+    """The folder of the language model that the settings name; NoRoomError when it cannot even be loaded here.
+
+    What training takes beyond its weights is seen when a GPU's memory ends: that blocks a point. 4 bits are for GPUs.
+    """
+    gpu = device() == "cuda"
+    room.require(ctx.settings, TOKENS, gpu=gpu, have_bytes=room.available(gpu), precision="int4" if gpu else "fp32")
     return lm.home(ctx.settings, ctx.seed, say)
 
 
