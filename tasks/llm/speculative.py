@@ -108,15 +108,15 @@ def measure(
         )
     before = client.metrics(guessing)
     pairs = [timed(turn, plain, guessing, prompts, params) for turn, prompts in enumerate(turns[1:])]
-    added = client.metrics(guessing).since(before).values
-    guessed, accepted = (added[COUNTER.format(name)] for name in ("draft_tokens", "accepted_tokens"))
+    added = client.metrics(guessing).since(before)
+    guessed, accepted = (added.value(COUNTER.format(name)) for name in ("draft_tokens", "accepted_tokens"))
     gains = spread([slow / fast for (slow, _), (fast, _) in pairs])
     rates = [spread([tokens / seconds for seconds, tokens in side]) for side in zip(*pairs, strict=True)]
     ctx.record(
         point,
         {
             "acceptance_pct": 100 * accepted / guessed if guessed else 0.0,
-            "tokens_per_step": sum(tokens for _, (_, tokens) in pairs) / added[STEPS],
+            "tokens_per_step": sum(tokens for _, (_, tokens) in pairs) / added.value(STEPS),
             "speedup": gains.p50, "baseline_tps": rates[0].p50, "decode_tps": rates[1].p50,
             "outputs_equal_pct": equal_pct,
         },
