@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner import environments, origins, report, store, verify
+from runner import environments, measure, origins, report, store, verify
 from runner.about import about, reported
 from runner.build import build
 from runner.jobs import Proof
@@ -36,7 +36,8 @@ def prove(proofs: Sequence[Proof], machine: Machine, request: Request, screen: S
     """The verdict on each deliverable that is there or ought to be."""
     verdicts: Verdicts = []
     for proof in proofs:
-        known = origins.records(proof.day, request.root, weekly=proof.deliverable.made_by == "weekly_report")
+        weekly = proof.deliverable.made_by == "weekly_report"
+        known = origins.records(proof.day, request.root, weekly=weekly) + read_by_maker(proof, request.root)
         provision([proof], machine, request, screen)
         gaps = verify.gaps(proof, machine, request)
         if stored := verify.current(proof, request.root, known, gaps):
@@ -46,6 +47,13 @@ def prove(proofs: Sequence[Proof], machine: Machine, request: Request, screen: S
             verdicts.append(verify.run(proof, request, known, gaps))
             screen.verdict(proof, verdicts[-1])
     return verdicts
+
+
+def read_by_maker(proof: Proof, root: Path) -> list[Path]:
+    """The records of other days that the experiment read which made the deliverable: what it wrote speaks of them."""
+    days = [name for each in proof.day.experiments if each.id == proof.deliverable.made_by for name in each.reads]
+    found = [path for name in days if name != proof.day.id for path in measure.day_records(name, root)]
+    return [path for path in found if path.exists()]
 
 
 def provision(proofs: Sequence[Proof], machine: Machine, request: Request, screen: Screen) -> None:

@@ -10,6 +10,7 @@ import pytest
 from conftest import Project
 
 from runner.plan import load, names
+from tasks.documents import stored, tables
 
 OWN = """id: four
 title: {en: Four weeks, zh: 四周}
@@ -101,3 +102,25 @@ def test_two_days_may_share_an_id_and_the_day_tells_them_apart(project: Project)
     assert project.run("plan=week01", "day=2", "experiment=memory-curve").returncode == 0
     assert not Path(project.folder("memory-curve", 1)).exists()
     assert project.record("memory-curve", 2)["status"] == "passed"
+
+
+def test_what_an_experiment_writes_is_checked_against_what_it_has_read(project: Project) -> None:
+    """The knowledge map of a plan's last unit speaks of the units before it."""
+    one = project.experiment(matrix={"n": [1]})
+    looks_back = project.experiment(matrix={"n": [1]}, reads=["days-4-7"])
+    listed = {"made_by": "look-back", "checks": [{"check": "weekly_report", "params": {"experiments": 2}}]}
+    unit(project, "days-4-7", experiments={"try-it": one})
+    unit(project, "days-11-14", experiments={"look-back": looks_back}, deliverables={"map.md": listed})
+    (project.root / "plans" / "four" / "week.yaml").write_text(OWN.replace("day02, ", ""), encoding="utf-8")
+    project.offline()
+    project.run("plan=four")
+    place = project.root / "artifacts" / "four"
+    records = stored.load(sorted(place.glob("*/experiments/*/record.json")))
+    rows = [
+        [f"`{stored.name(each)}`", tables.main_result(each, "en"), tables.badge(stored.label(each))] for each in records
+    ]
+    table = tables.Table(["experiment", "result", "tier"], [False] * 3, rows)
+    (place / "days-11-14" / "map.md").write_text(table.markdown(), encoding="utf-8")
+    seen = project.run("check", "days-11-14")
+    assert seen.returncode == 0, seen.stdout
+    assert "2 experiments with tier" in seen.stdout
