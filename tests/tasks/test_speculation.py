@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from tasks import api
 from tasks.llm import assisted, drafts, speculative
 from tasks.services.llm.client import Answer
+from tasks.services.llm.figures import Samples
 
 
 @pytest.mark.slow
@@ -61,3 +63,21 @@ def test_a_hubs_model_is_loaded_once_for_all_depths(tmp_path):
     (tmp_path / "config.json").write_text('{"num_hidden_layers": 28}', encoding="utf-8")
     points = [assisted.Point(target_layers=layers) for layers in (4, 24)]
     assert assisted.by_target(tmp_path, points) == {tmp_path: points}
+
+
+def test_a_pass_without_a_guess_is_a_pass_too(tmp_path, monkeypatch):
+    """n-gram lookup that finds nothing decodes plainly: one token for each pass, whatever the drafts' counters say."""
+    params = speculative.Params(questions=4, repeats=2)
+    names = [speculative.STEPS, *(speculative.COUNTER.format(name) for name in ("draft_tokens", "accepted_tokens"))]
+    readings = [(9, 0, 0), (33, 0, 0), (33, 0, 0), (45, 16, 12)]
+    told = [Samples(dict(zip(names, each, strict=True)), {}) for each in readings]
+    answer = Answer("abc", "stop", {"completion_tokens": 3}, (1, 2, 3), seconds=0.1)
+    monkeypatch.setattr(speculative.client, "metrics", lambda server: told.pop(0))
+    monkeypatch.setattr(speculative, "asked", lambda server, prompts, params: [answer] * len(prompts))
+    monkeypatch.setattr(speculative.exam, "exam", lambda *given: SimpleNamespace(prompts=[[1], [2]]))
+    ctx = api.Context(tmp_path, tmp_path, {}, out=tmp_path, spec="test")
+    for method in ("ngram", "draft"):
+        speculative.measure(speculative.Point(method=method), params, ctx, None, "plain", "guessing")
+    plain, guessed = (json.loads(line)["metrics"] for line in (tmp_path / "rows.jsonl").read_text("utf-8").splitlines())
+    assert (plain["tokens_per_step"], plain["acceptance_pct"]) == (1, 0)
+    assert (guessed["tokens_per_step"], guessed["acceptance_pct"]) == (2, 75)
