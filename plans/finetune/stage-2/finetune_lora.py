@@ -67,19 +67,22 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def encoded(tokenizer: Any, row: dict[str, str]) -> dict[str, list[int]]:
+def encoded(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:
     """Token ids of question and answer, and labels in which only the answer counts."""
-    prompt = [{"role": "user", "content": row["question"]}]
-    if row.get("system"):
-        prompt.insert(0, {"role": "system", "content": row["system"]})
-    told = [*prompt, {"role": "assistant", "content": row["answer"]}]
+    *prompt, answer = row.get("messages") or turns(row)
     head = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
-    whole = tokenizer.apply_chat_template(told, return_dict=True)["input_ids"]
+    whole = tokenizer.apply_chat_template([*prompt, answer], return_dict=True)["input_ids"]
     return {
         "input_ids": whole,
         "attention_mask": [1] * len(whole),
         "labels": [HIDDEN] * len(head) + whole[len(head) :],
     }
+
+
+def turns(row: dict[str, str]) -> list[dict[str, str]]:
+    """A row of question and answer as a conversation."""
+    asked = [("system", row.get("system")), ("user", row["question"]), ("assistant", row["answer"])]
+    return [{"role": role, "content": text} for role, text in asked if text]
 
 
 if __name__ == "__main__":
