@@ -13,12 +13,24 @@ WRITERS = (CODE / "runner" / "report", CODE / "tasks" / "documents")
 
 
 def records(day: Day, root: Path, *, weekly: bool) -> list[Path]:
-    """The records that a document speaks of: its day's with their variants, or those of its week and what it covers."""
+    """The plan's own records that a document speaks of: its day's, or those of its week and of what that covers."""
+    if weekly:
+        return [path for each in _days(day.week, root) for path in measure.day_records(each, root) if path.exists()]
+    adhoc = [store.experiment_dir(root, day.week, day.id, each.id) / "record.json" for each in day.experiments]
+    plain = adhoc if day.week == "adhoc" else measure.day_records(day.id, root)
+    return [path for path in plain if path.exists()]
+
+
+def variants(day: Day, root: Path) -> list[Path]:
+    """The records of what was overridden, which the day's report shows beside the plan's own."""
+    return sorted((store.day_dir(root, day.week, day.id) / "experiments").glob("*+*/record.json"))
+
+
+def enough(day: Day, root: Path, *, weekly: bool) -> bool:
+    """Whether a document can be judged yet: something of its day was measured, or everything of its own week."""
     if not weekly:
-        adhoc = [store.experiment_dir(root, day.week, day.id, each.id) / "record.json" for each in day.experiments]
-        plain = adhoc if day.week == "adhoc" else measure.day_records(day.id, root)
-        return [path for record in plain for path in _with_variants(record)]
-    return [path for each in _days(day.week, root) for path in measure.day_records(each, root) if path.exists()]
+        return bool(records(day, root, weekly=False) or variants(day, root))
+    return all(path.exists() for each in members(root, day.week) for path in measure.day_records(each, root))
 
 
 def beside(day: Day, root: Path, *, weekly: bool) -> list[Path]:
@@ -37,13 +49,9 @@ def digest(day: Day, root: Path, *, weekly: bool) -> str:
         if deliverable.made_by not in ("report", "weekly_report")
     ]
     files = [*records(day, root, weekly=weekly), *beside(day, root, weekly=weekly), *judged]
-    return spec.digest(spec.inputs(files, root))
-
-
-def _with_variants(record: Path) -> list[Path]:
-    folder = record.parent
-    found = [record, *sorted(folder.parent.glob(f"{folder.name}+*/record.json"))]
-    return [path for path in found if path.exists()]
+    # A sweep leaves thousands of records, each written once: their times tell as much as their contents, at once
+    overridden = [] if weekly else [[path.parent.name, path.stat().st_mtime_ns] for path in variants(day, root)]
+    return spec.digest([spec.inputs(files, root), overridden])
 
 
 def _days(week: str, root: Path) -> dict[str, Path]:

@@ -178,7 +178,8 @@ class Screen:
         """Where the figures of what was overridden are kept."""
         where = sorted({f"{r['day']}/experiments/{r['id']}+{r['variant']}" for r in ended if r["variant"]})
         if where:
-            self.line("overridden, so kept apart from the plan's own; compare them in MLflow (`run ui`):")
+            self.line("overridden, so kept apart from the plan's own (which conf/config.yaml chooses for);")
+            self.line("compare them in MLflow (`run ui`):")
         for path in where:
             self.line(f"    {path}")
 

@@ -73,6 +73,19 @@ def test_a_run_rewrites_what_would_now_be_written_differently(change: Callable[[
     assert "nothing to do: everything" in run(proved)
 
 
+def test_a_weeks_report_is_judged_when_its_week_is_measured(project: Project) -> None:
+    """Before that it shows what is there: to say that the rest is missing would be no finding."""
+    checks = {"checks": [{"check": "weekly_report", "params": {"experiments": 4}}]}
+    project.write_day(2, project.day(2) | {"deliverables": {WEEKLY: {"made_by": "weekly_report"} | checks}})
+    project.offline()
+    for words in (["plan=day02"], ["plan=week01", "seed=1"]):
+        assert project.run(*words).returncode == 0
+        assert project.status()["days"][1]["deliverables"][0]["status"] == "pending"
+    assert project.run("plan=day01").returncode == 0
+    assert project.run("plan=day02").returncode == 0
+    assert project.status()["days"][1]["deliverables"][0]["status"] == "ok"
+
+
 def test_the_weeks_own_file_is_what_its_report_is_made_from(proved: Project) -> None:
     (proved.root / "plans/week01/week.yaml").write_text("id: week01\ntitle: {en: A week, zh: 周}\n", encoding="utf-8")
     said = run(proved, "experiment=try-1-1")
