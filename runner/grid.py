@@ -13,10 +13,10 @@ FILE_MARKS = {"ok": "●", "failed": "✗", "blocked": "▲", "stale": "◌", "p
 COLOURS = {"●": 32, "◐": 36, "✗": 31, "▲": 33, "◌": 35, "▶": 34}
 TITLE = 48  # columns of a title at the most
 WORDS = {
-    "en": {"days": "day", "part": "part", "experiments": "experiments", "files": "deliverables", "own": "checklist",
-           "next": "next", "nothing": "nothing to do", "stand": "stand-in", "ok": "ok"},
-    "zh": {"days": "天", "part": "部分", "experiments": "实验", "files": "交付物", "own": "清单", "next": "下一步",
-           "nothing": "没有要做的了", "stand": "替代", "ok": "合格"},
+    "en": {"days": "day {}/{}", "part": "part {}/{}", "experiments": "experiments", "files": "deliverables",
+           "own": "checklist", "next": "next", "nothing": "nothing to do", "stand": "stand-in", "ok": "ok"},
+    "zh": {"days": "第 {}/{} 天", "part": "第 {}/{} 部分", "experiments": "实验", "files": "交付物",
+           "own": "清单", "next": "下一步", "nothing": "没有要做的了", "stand": "替代", "ok": "合格"},
 }  # fmt: skip
 STATES = {
     "en": {s: s for s in ("passed", "failed", "blocked", "stale", "running", "pending")},
@@ -72,7 +72,7 @@ def summary(status: Mapping[str, Any], lang: str = "en") -> str:
     numbered = at.isdigit() and last.isdigit()
     counts = [f"{totals[s]} {STATES[lang][s]}" for s in STATES[lang] if totals[s] or s == "passed"]
     parts = [
-        f"{word['days']} {at}/{last}" if numbered else f"{word['part']} {ids.index(here) + 1}/{len(ids)}",
+        word["days"].format(at, last) if numbered else word["part"].format(ids.index(here) + 1, len(ids)),
         *counts,
         f"{totals['deliverables_ok']}/{totals['deliverables']} {word['files']}",
     ]
