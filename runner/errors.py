@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 HERE = "command line"  # where a mistake stands that is in no file
@@ -48,10 +48,10 @@ def mistake(what: str, *, where: str = "", key: str = "", remedy: str = "") -> M
 
 
 def nearest(word: str, known: Iterable[str], *, noun: str = "known") -> str:
-    """`did you mean 'x'?` when something is close, else the list of what there is."""
+    """`did you mean 'x'?` when something is close, else the list of what there is, in its own order if it has one."""
     import difflib  # only for who made a mistake
 
-    choices = sorted(known)
+    choices = sorted(known) if isinstance(known, Set) else list(known)
     close = difflib.get_close_matches(str(word), choices, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"

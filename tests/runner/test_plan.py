@@ -92,10 +92,14 @@ def test_a_changed_file_is_read_again_though_a_copy_is_kept(project: Project, mo
 
 @pytest.mark.parametrize(
     ("word", "says"),
-    [("instnaces", "did you mean 'instances'?"), ("xyz", "axes: batch, instances"), ("", "axes: batch, instances")],
+    [("instnaces", "did you mean 'instances'?"), ("xyz", "axes: instances, batch"), ("", "axes: instances, batch")],
 )
 def test_the_nearest_right_thing(word: str, says: str) -> None:
     assert nearest(word, ["instances", "batch"], noun="axes") == says
+
+
+def test_what_has_no_order_is_listed_by_the_alphabet() -> None:
+    assert nearest("xyz", {"instances", "batch"}) == "known: batch, instances"
 
 
 def test_every_plan_of_the_checkout_is_valid() -> None:
