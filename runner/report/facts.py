@@ -103,11 +103,15 @@ def claims(shown: Sequence[Shown], verdict: str) -> list[dict[str, Any]]:
 
 
 def next_steps(shown: Sequence[Shown]) -> list[dict[str, Any]]:
-    """What would unblock what is blocked, also single points: each lack once, with the experiments that wait."""
+    """What would unblock what is blocked, also single points: each lack once, with the experiments that wait.
+
+    What failed is to be run again.
+    """
     waiting: dict[tuple[str, str], list[str]] = {}
     for each in shown:
-        if each.record and each.record["remedy"]:
-            lack = (each.record["reason"], each.record["remedy"])
+        failed = each.state == "failed" and f"`run plan={each.day} experiment={each.id}`"
+        if each.record and (remedy := failed or each.record["remedy"]):
+            lack = (each.record["reason"], remedy)
             waiting.setdefault(lack, []).append(stored.name(each.record))
     return [{"reason": reason, "remedy": remedy, "experiments": names} for (reason, remedy), names in waiting.items()]
 

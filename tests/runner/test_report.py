@@ -189,3 +189,10 @@ def test_too_few_results_are_said_and_not_invented(week: Path) -> None:
     assert len(lines) == 2
     assert lines[1].startswith("Only 1 of 3 bullets")
     assert "day16/redis-triton-response-cache" in lines[1]
+
+
+def test_what_failed_is_a_next_step_with_its_command(week: Path) -> None:
+    file = week / "day18" / "experiments" / "instances-1-2-4-throughput" / "record.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"status": "failed", "reason": "the server died"}))
+    steps = weekly(week)[0].read_text(encoding="utf-8").partition("## Next steps")[2].partition("## ")[0]
+    assert "the server died → `run plan=day18 experiment=instances-1-2-4-throughput`: `day18/" in steps
