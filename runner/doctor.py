@@ -9,9 +9,10 @@ from rich.table import Table
 
 from runner import environments, fitting
 from runner.jobs import Work
-from runner.preflight import PACKAGES, Machine, find, lacks, module_lacks
+from runner.preflight import PACKAGES, Lack, Machine, find, lacks, module_lacks
 from runner.request import Request
 from runner.show import Screen
+from tasks.api import Needs
 
 
 def examine(work: Work, request: Request, machine: Machine, card_gb: float | None = None) -> dict[str, Any]:
@@ -22,8 +23,7 @@ def examine(work: Work, request: Request, machine: Machine, card_gb: float | Non
     for job in work.jobs:
         found: list[Any] = []
         for needs in job.needs:
-            python = environments.python(request.root, needs.environment, request.mode)
-            gaps = lacks(needs, machine) or (module_lacks(needs, python) if python.exists() else [])
+            gaps = lacks(needs, machine) or _vendor_lacks(needs, request)
             if not gaps:
                 verdict, backend, found = needs.tier, needs.backend, []
                 break
@@ -36,6 +36,20 @@ def examine(work: Work, request: Request, machine: Machine, card_gb: float | Non
     facts = {**machine.facts(), "disk_free_gb": machine.disk_free_gb}
     fits = fitting.examine(request.root, machine, card_gb)
     return {"machine": facts, "tools": tools, "environments": made, "fits": fits, "experiments": experiments}
+
+
+def _vendor_lacks(needs: Needs, request: Request) -> list[Lack]:
+    """What the environment lacks; of one that is not made yet, what its lock will not bring."""
+    python = environments.python(request.root, needs.environment, request.mode)
+    if python.exists():
+        return module_lacks(needs, python)
+    brought = {name.lower().replace("-", "_") for name in environments.pins(request.root, needs.environment)}
+    remedy = f"run setup, then {python} -m pip install"
+    return [
+        Lack(f"{name} is not part of the environment '{needs.environment}'", f"{remedy} {name}")
+        for name in needs.modules
+        if name.replace("-", "_") not in brought
+    ]
 
 
 def show(found: dict[str, Any], screen: Screen) -> None:

@@ -40,7 +40,7 @@ def ui(artifacts: Path, settings: TrackingSettings, port: int = 0, say: Callable
             server_argv(where, artifacts, port),
             log=artifacts / "mlflow-ui.log", ready=lambda: healthy(base), env=LEAN, timeout_s=120, stop_s=1,
         ) as server:  # fmt: skip
-            say(f"MLflow: {experiment_url(base, settings.experiment_prefix)}  (Ctrl-C stops it)")
+            say(f"MLflow: {experiment_url(base, settings.experiment_prefix, artifacts)}  (Ctrl-C stops it)")
             server.wait()
             raise UserError("MLflow's UI ended by itself", where=str(artifacts / "mlflow-ui.log"))
     except KeyboardInterrupt:
@@ -70,10 +70,11 @@ def healthy(base: str) -> bool:
         return bool(answer.status == 200)
 
 
-def experiment_url(base: str, prefix: str) -> str:
-    """The page of the newest week's experiment, or the list of them."""
+def experiment_url(base: str, prefix: str, artifacts: Path) -> str:
+    """The page of the experiment (a week, another plan) that was written last, or the list of them."""
     query = urllib.parse.urlencode({"max_results": 200, "order_by": "last_update_time DESC"})
     with urllib.request.urlopen(f"{base}/api/2.0/mlflow/experiments/search?{query}", timeout=10) as answer:
         found = json.load(answer).get("experiments", [])
-    ours = [each["experiment_id"] for each in found if each["name"].startswith(f"{prefix}week")]
+    names = {f"{prefix}{folder.name}" for folder in artifacts.iterdir() if folder.is_dir()}
+    ours = [each["experiment_id"] for each in found if each["name"] in names]
     return f"{base}/#/experiments/{ours[0]}/runs?workflowType=machine_learning" if ours else f"{base}/#/experiments"

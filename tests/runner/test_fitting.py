@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from runner import fitting, verbs
+from runner import doctor, fitting, jobs, verbs
 from runner.errors import Mistakes
 from runner.preflight import Machine
 
@@ -52,6 +53,14 @@ def test_doctor_names_what_is_blocked_once_for_each_lack(
     assert "day08/use-fast-math, day09/" in lack
     assert lines[lines.index(lack) + 1].strip() == "run this plan on a machine with an NVIDIA GPU and the driver"
     assert any(line.split()[:3] == ["day09", "unified-memory-oversubscribe", "blocked"] for line in lines)
+
+
+def test_doctor_does_not_count_on_what_no_lock_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any environment is made: MLC-LLM comes from its maker, so PyTorch stands in for it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    plan, work = jobs.read(ROOT, "syllabus-4")
+    [found] = doctor.examine(work, verbs.request_for(ROOT, plan), MACHINE)["experiments"]
+    assert found["runs"] == "stand-in"
 
 
 def test_a_card_without_a_size_is_the_users_mistake() -> None:

@@ -112,7 +112,7 @@ def murder(child: subprocess.Popen[str]) -> None:
 def test_the_ui_shows_the_experiment_and_leaves_no_process(
     tmp_path: Path, end: Callable[[subprocess.Popen[str]], None]
 ) -> None:
-    make_record(tmp_path)
+    make_record(tmp_path, day="four_weeks/days-1-3")
     assert sync(tmp_path, TrackingSettings(), print).left == 0
     with opened_ui(tmp_path, free_port()) as (child, url):
         assert "/#/experiments/1/runs" in url
