@@ -121,7 +121,7 @@ def started(which: str, batch_limit: int, delay_ms: int, params: Params, ctx: ap
             yield Running(one.target(), one.batches)
         return
     folder = ctx.scratch / f"models-{batch_limit}-{delay_ms}"
-    batching = BATCHING.format(delay_us=1000 * delay_ms, queue_limit=params.queue_limit)
+    batching = BATCHING.format(delay_us=1000 * delay_ms, queue_limit=params.queue_limit) if batch_limit > 1 else ""
     config = CONFIG.format(batch_limit=batch_limit, batching=batching)
     model_repository.add_model(folder, "network", config, source=server.MODEL)
     batches = folder / "batches.log"

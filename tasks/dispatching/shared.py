@@ -53,7 +53,8 @@ def right(answers: burst.Answers, layers: int, where: str) -> burst.Answers:
 def capacity_qps(target: burst.Target, connections: int, where: str, params: Served, ctx: api.Context) -> float:
     """Answers per second of a server that never lacks work: some connections, each asking again when answered.
 
-    What the connections cannot take is not sent. More is offered until the server cannot keep up with it.
+    What the connections cannot take is not sent. More is offered until the server cannot keep up with it. UserError
+    when it answers nothing.
     """
     rate = 0.0
     for qps in CAPACITY_QPS:
@@ -64,6 +65,8 @@ def capacity_qps(target: burst.Target, connections: int, where: str, params: Ser
         rate = right(answers, params.layers, where).achieved_qps(CAPACITY_S)
         if rate < KEPT_UP * qps:
             break
+    if not rate:
+        raise api.UserError(f"it answered nothing in {CAPACITY_S:g} s of load", where=where)
     return rate
 
 

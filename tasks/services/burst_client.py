@@ -80,7 +80,7 @@ class Load:
         self.began = self.loop.time()
         print("started", flush=True)
         looked = 0.0
-        while not self.over.is_set():
+        while self.due and not self.over.is_set():
             self.send()
             if (now := self.now()) >= looked + EXPIRE_S:
                 looked = now
