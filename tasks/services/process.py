@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,10 @@ from tasks.api import UserError
 
 LOOPBACK = "127.0.0.1"
 OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+FRAME = re.compile(
+    r'File ".+", line \d+(, in .+)?$|Traceback \(most recent call last\):$'
+)  # servers prefix their lines
+SOURCE = re.compile(r"(^|\]) {4,}\S")  # the line of code under a frame, and the marks under that
 FIRST, BELOW, TRIES = 1024, 12_000, 20  # the first port without privileges; how many to draw from, and how often
 
 
@@ -37,8 +42,16 @@ def free_port() -> int:
 
 
 def tail(log: Path, lines: int = 12) -> str:
-    """The last lines of a log, for an error message."""
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]) if log.exists() else ""
+    """The last lines of a log, for an error message: without the frames of Python's tracebacks, which the log keeps."""
+    kept: list[str] = []
+    of_frame = False
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else ():
+        if FRAME.search(line) or (of_frame and SOURCE.search(line)):
+            of_frame = True
+            continue
+        of_frame = False
+        kept.append(line)
+    return "\n".join(kept[-lines:])
 
 
 @contextmanager

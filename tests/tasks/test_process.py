@@ -1,4 +1,4 @@
-"""Ports for servers: free, and out of the way of everybody else's connections."""
+"""Servers as children: a port out of everybody else's way, and the last lines of their logs."""
 
 from __future__ import annotations
 
@@ -35,3 +35,28 @@ def test_where_all_ports_are_for_outgoing_connections_the_kernel_chooses(
     ports.write_text("1024 65535\n", encoding="ascii")
     monkeypatch.setattr(process, "OUTGOING", ports)
     assert process.free_port() >= 1024
+
+
+def test_the_last_lines_of_a_log_leave_tracebacks_to_the_log(tmp_path: Path) -> None:
+    """Plain ones, and those of a server that prefixes its lines."""
+    log = tmp_path / "server.log"
+    log.write_text(
+        """loading the weights
+Traceback (most recent call last):
+  File "/lib/engine.py", line 7, in run
+    load(folder)
+    ^^^^^^^^^^^^
+ValueError: the header is damaged
+(Engine pid=7) ERROR 11-23 [core.py:12] Traceback (most recent call last):
+(Engine pid=7) ERROR 11-23 [core.py:12]   File "/lib/core.py", line 9, in start
+(Engine pid=7) ERROR 11-23 [core.py:12]     raise RuntimeError(
+(Engine pid=7) ERROR 11-23 [core.py:12] RuntimeError: see above
+    advice that is indented
+""",
+        encoding="utf-8",
+    )
+    assert process.tail(log).splitlines() == [
+        "loading the weights", "ValueError: the header is damaged",
+        "(Engine pid=7) ERROR 11-23 [core.py:12] RuntimeError: see above", "    advice that is indented",
+    ]  # fmt: skip
+    assert process.tail(log, 1) == "    advice that is indented"

@@ -22,6 +22,7 @@ CAUSES = (  # what a log says, what it means, what helps; the first match wins
         "length",
         "take a max_model_len that the model's positions and the KV cache allow",
     ),
+    (r"safetensor", "weights", "copy the model's weights again: a file of them is damaged or incomplete"),
     (r"tokenizer", "tokenizer", "give the model's folder its tokenizer.json and tokenizer_config.json"),
     (
         r"\bdtype|bfloat16|float16|\bbf16|\bfp8|not supported for quantization|quantization method",
