@@ -39,8 +39,8 @@ def picture(rows: list[dict[str, Any]], axis: str, file: Path) -> None:
         for share, colour in (("p50", "#3b82f6"), ("p95", "#f59e0b"), ("p99", "#ec4899")):
             graph.plot(across, [row["metrics"][f"{name}_{share}_ms"] for row in rows], "-o", color=colour, label=share)
         for row, x in zip(rows, across, strict=True):
-            label, y = f"{row['point'][axis]:g}", row["metrics"][f"{name}_p50_ms"]
-            graph.annotate(label, (x, y), xytext=(0, -12), textcoords="offset points", ha="center", fontsize=8)
+            label, y = f"{row['point'][axis]:g}", row["metrics"][f"{name}_p99_ms"]
+            graph.annotate(label, (x, y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
         x = best["metrics"]["output_tokens_per_s"]
         graph.axvline(x, color="#6b7280", linestyle="--", linewidth=1)
         said = f"knee: {axis.replace('_', ' ')} {best['point'][axis]:g}"
@@ -49,7 +49,7 @@ def picture(rows: list[dict[str, Any]], axis: str, file: Path) -> None:
             ha="right", va="top", rotation=90, fontsize=9,
         )  # fmt: skip
         graph.set(title=title, xlabel="output tokens per second", ylabel="ms")
-        graph.set_ylim(bottom=0)
+        graph.set_ylim(bottom=0, top=1.1 * max(row["metrics"][f"{name}_p99_ms"] for row in rows))
         graph.grid(alpha=0.3)
         graph.legend(fontsize="small")
     figure.savefig(file, dpi=110)
