@@ -7,6 +7,7 @@ from pathlib import Path
 from runner.build import build
 from runner.jobs import Work, expand
 from runner.lint import content, fixtures, references
+from runner.lint.bench import Bench
 from runner.plan import Plan, load, names
 from runner.preflight import probe
 from runner.show import Screen
@@ -15,17 +16,18 @@ from runner.show import Screen
 def run(root: Path, screen: Screen) -> int:
     """Print every finding; 0 when there is none, else 1."""
     plan, work = everything(root)
-    machine, count = probe(root), 0
-    for title, findings in (
-        ("plans and inventory", content.findings(plan, work, root)),
-        ("references", references.findings(work, root, machine, screen)),
-        ("checkers", fixtures.findings(root, machine, screen)),
-    ):
-        found = list(findings)
-        screen.line(f"{'[red]✗[/]' if found else '[green]✓[/]'} {title}")
-        for finding in found:
-            screen.notes([finding])
-        count += len(found)
+    count = 0
+    with Bench(root, probe(root), screen) as bench:
+        for title, findings in (
+            ("plans and inventory", content.findings(plan, work, root)),
+            ("references", bench.findings(references.steps(work, bench))),
+            ("checkers", bench.findings(fixtures.steps(bench))),
+        ):
+            found = list(findings)
+            screen.line(f"{'[red]✗[/]' if found else '[green]✓[/]'} {title}")
+            for finding in found:
+                screen.notes([finding])
+            count += len(found)
     screen.line(f"{count} findings" if count else "the content holds")
     return 1 if count else 0
 

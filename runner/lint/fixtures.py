@@ -7,38 +7,40 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from runner.errors import Mistakes
+from runner.lint.bench import Bench, Step
 from runner.lint.case import lay
 from runner.lint.trial import Trial, tried
-from runner.preflight import Machine
-from runner.show import Screen
 from tasks.catalog import CHECKS
 
 
-def findings(root: Path, machine: Machine, screen: Screen) -> Iterator[str]:
+def steps(bench: Bench) -> Iterator[Step]:
+    """One for each fixture: what is wrong with its checker."""
     for name in sorted(CHECKS):
         for side in ("good", "bad"):
-            cases = sorted((root / "tests" / "checks" / name / side).glob("**/case.yaml"))
+            cases = sorted((bench.root / "tests" / "checks" / name / side).glob("**/case.yaml"))
             if not cases:
-                yield f"check {name} has no {side} fixture: add tests/checks/{name}/{side}/<case>/case.yaml"
+                lack = f"check {name} has no {side} fixture: add tests/checks/{name}/{side}/<case>/case.yaml"
+                yield partial(list, [lack])
             for case in cases:
-                yield from _case(name, side, case.parent, root, machine, screen)
+                yield partial(_case, name, side, case.parent, bench)
 
 
-def _case(name: str, side: str, folder: Path, root: Path, machine: Machine, screen: Screen) -> Iterator[str]:
-    shown = str(folder.relative_to(root))
-    screen.progress(f"trying {shown}")
+def _case(name: str, side: str, folder: Path, bench: Bench) -> Iterator[str]:
+    shown = str(folder.relative_to(bench.root))
+    bench.say(f"trying {shown}")
     with tempfile.TemporaryDirectory(prefix="infra90-lint-") as scratch:
         place = Path(scratch) / "case"
         try:
-            case = lay(folder, root, place)
+            case = lay(folder, bench.root, place)
         except Mistakes as found:
             yield from map(str, found.problems)
             return
-        records = tuple(sorted((root / case.records).glob("*/experiments/*/record.json"))) if case.records else ()
-        verdict = tried(Trial(name, case.params, place / case.file, records), root, machine, screen)
+        records = tuple(sorted((bench.root / case.records).glob("*/experiments/*/record.json"))) if case.records else ()
+        verdict = tried(Trial(name, case.params, place / case.file, records), bench)
     if not verdict:
         return
     if verdict["ok"] != (side == "good"):

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from runner import environments, settings, verify
-from runner.preflight import Machine, lacks, module_lacks
+from runner.lint.bench import Bench
+from runner.preflight import lacks, module_lacks
 from runner.request import Request
-from runner.show import Screen
 from tasks.catalog import CHECKS
 
 
@@ -24,15 +24,16 @@ class Trial:
     records: tuple[Path, ...] = ()
 
 
-def tried(trial: Trial, root: Path, machine: Machine, screen: Screen) -> dict[str, Any] | None:
+def tried(trial: Trial, bench: Bench) -> dict[str, Any] | None:
     """The verdict, or None when this machine cannot run the check (then the check's own tests cover it)."""
-    check, chosen = CHECKS[trial.check], settings.defaults(root)
+    check, chosen = CHECKS[trial.check], settings.defaults(bench.root)
     params = check.Params.model_validate_json(json.dumps(dict(trial.params)))
     needs = check.needs(params)
-    if lacks(needs, machine):
+    if lacks(needs, bench.machine):
         return None
-    if module_lacks(needs, environments.provision_all(root, needs, "managed", screen.progress)):
+    if module_lacks(needs, environments.provision_all(bench.root, needs, "managed", bench.say)):
         return None
-    request = Request(root=root, settings=chosen, defaults=chosen, plain={})
+    request = Request(root=bench.root, settings=chosen, defaults=chosen, plain={})
     with tempfile.TemporaryDirectory(prefix="infra90-lint-") as folder:
-        return verify.tried(check, params, trial.file, trial.records, request, Path(folder) / "log.txt")
+        log = Path(folder) / "log.txt"
+        return verify.tried(check, params, trial.file, trial.records, request, log, bench.tick)
