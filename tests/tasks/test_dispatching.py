@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +17,9 @@ import pytest
 from conftest import ROOT
 
 from tasks import api
-from tasks.dispatching import policies, replicas, server, shared
+from tasks.dispatching import fleet, policies, replicas, server, shared
 from tasks.services import burst
+from tasks.services.llm.endpoint import Endpoint
 
 SCRIPT = ROOT / "plans" / "week12" / "day83" / "high_concurrency_demo.py"
 
@@ -102,6 +108,39 @@ def test_every_policy_gets_the_same_requests_in_other_words() -> None:
     first, second = (replicas.workload(replicas.Params(), vocabulary=512, seed=1, turn=turn) for turn in (0, 1))
     assert [(ask.document, ask.max_tokens) for ask in first] == [(ask.document, ask.max_tokens) for ask in second]
     assert not {ask.prompt[:16] for ask in first} & {ask.prompt[:16] for ask in second}
+
+
+@pytest.fixture
+def replica(tmp_path: Path) -> Iterator[Endpoint]:
+    """A server that gives as many tokens as are asked for, or 7 when 8 are."""
+
+    class Stub(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            said = json.dumps({"usage": {"completion_tokens": min(7, asked["max_tokens"])}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stub) as stub:
+        threading.Thread(target=stub.serve_forever, daemon=True).start()
+        yield Endpoint(f"http://127.0.0.1:{stub.server_port}", "tiny", tmp_path / "log", os.getpid())
+        stub.shutdown()
+
+
+def test_requests_go_where_the_policy_says_and_short_answers_are_refused(replica: Endpoint) -> None:
+    pytest.importorskip("aiohttp")
+    work = [fleet.Ask(number % 3, (1, 2, 3), 4) for number in range(12)]
+    done = asyncio.run(fleet.dispatched([replica] * 2, work, policies.make("round_robin"), concurrency=3))
+    assert Counter(one.replica for one in done) == {0: 6, 1: 6}
+    assert all(1 <= one.outstanding <= 3 and one.seconds > 0 for one in done)
+    with pytest.raises(api.UserError, match="7 of 8 tokens"):
+        asyncio.run(fleet.dispatched([replica], [fleet.Ask(0, (1,), 8)], policies.make("round_robin"), 1))
 
 
 @pytest.mark.slow
