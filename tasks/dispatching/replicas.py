@@ -23,6 +23,8 @@ from tasks.models import fit, lm, shape
 from tasks.services import timing
 from tasks.services.llm import client, vllm
 
+WARM = 16  # requests for each replica before the first policy, which would pay for every new shape otherwise
+
 METRICS = {
     "prefix_hit_pct": "prompt tokens that were found in a replica's cache, by vLLM's own counters over all replicas",
     "latency_p50_ms": "median time from sending a request to its last byte",
@@ -64,8 +66,11 @@ def run(params: Params, ctx: api.Context) -> None:
     with fleet.started(params.replicas, folder, options, ctx.scratch, ctx.say) as servers:
         for server in servers:
             agreement.require(server, folder, ctx.seed)
+        vocabulary = shape.read(folder).vocab
+        warm = workload(params, vocabulary, ctx.seed, turn=-1)[: WARM * params.replicas]
+        asyncio.run(fleet.dispatched(servers, warm, policies.make("round_robin"), params.concurrency))
         for number, point in enumerate(ctx.points):
-            work = workload(params, shape.read(folder).vocab, ctx.seed, turn=number)
+            work = workload(params, vocabulary, ctx.seed, turn=number)
             before = [client.metrics(one) for one in servers]
             began = time.perf_counter()
             done = asyncio.run(fleet.dispatched(servers, work, policies.make(point.policy), params.concurrency))
