@@ -73,9 +73,7 @@ def check(root: Path, words: list[str], given: dict[str, object]) -> int:
             for one in verdict["checks"]:
                 screen.line(f"    {verdict['path']} · {one['check']}: {one['message']}")
         waiting = len(work.proofs) - len(verdicts)
-        screen.line(
-            f"{sum(v['status'] == 'ok' for v in verdicts)} of {len(work.proofs)} proved, {waiting} not due yet"
-        )
+        screen.line(f"{sum(v['status'] == 'ok' for v in verdicts)} of {len(work.proofs)} proved, {waiting} not due yet")
     return workflow.exit_code([], verdicts)
 
 
