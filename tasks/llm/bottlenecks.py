@@ -43,7 +43,7 @@ def run(params: Params, ctx: api.Context) -> None:
     if lacking:
         raise api.UserError(f"nothing measured yet: {', '.join(lacking)}", remedy=f"run experiment={lacking[0]} first")
     roofline, capture = rows[params.roofline], rows[params.capture]
-    file = ctx.out / CHART
+    file = ctx.day / CHART
     tiers = {name: f"{stored[name]['backend']} ({stored[name]['tier']})" for name in rows}
     bottleneck_picture.draw(roofline, capture, file, " · ".join(tiers.values()))
     written, wanted = bottleneck_picture.labels(file), bottleneck_picture.expected(roofline, capture)

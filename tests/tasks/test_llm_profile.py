@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 from tasks import api
+from tasks.checks import bottleneck_chart
 from tasks.llm import bottleneck_picture, bottlenecks, compiled, mlc, operators, profile, profile_child, roofline
 from tasks.llm.roofline import Roof
 from tasks.models.shape import Shape
@@ -167,6 +168,21 @@ def test_the_chart_is_read_back_and_a_forged_one_is_found(tmp_path: Path) -> Non
     file.write_text(file.read_text(encoding="utf-8").replace("memory-bound", "compute-bound"), encoding="utf-8")
     with pytest.raises(api.UserError, match="do not agree with the records"):
         bottlenecks.refuse(bottleneck_picture.labels(file), wanted)
+
+
+def test_the_chart_is_where_its_checker_looks_for_it(tmp_path: Path) -> None:
+    day, out = tmp_path / "day", tmp_path / "out"
+    day.mkdir()
+    out.mkdir()
+    records = sorted((ROOT / "tests/resources/records/four_weeks").glob("*/experiments/*/record.json"))
+    given: dict[str, Any] = {"scratch": tmp_path, "settings": {}, "records": records}
+    bottlenecks.run(
+        bottlenecks.Params(), api.Context(day=day, out=out, spec="s", points=[bottlenecks.Point()], **given)
+    )
+    [row] = api.read_rows(out / "rows.jsonl", "s")
+    found = bottleneck_chart.check(day / bottlenecks.CHART, bottleneck_chart.Params(), api.Workspace(day=day, **given))
+    assert found.ok, found.message
+    assert found.evidence["labels"] == row["metrics"]["labels_count"]
 
 
 def test_mlc_llm_is_asked_to_convert_configure_and_compile(tmp_path: Path) -> None:
