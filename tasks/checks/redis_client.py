@@ -27,7 +27,7 @@ EXPIRY_GRACE_S = 1.0
 
 
 class Params(api.Params):
-    ttl_s: float = Field(1.0, ge=0.5, le=10)  # the expiry that the client is asked for
+    ttl_s: float = Field(3.0, ge=0.5, le=10)  # the expiry that the client is asked for
 
 
 class Broken(Exception):

@@ -216,7 +216,7 @@ def test_policies_differ_after_an_inconsistent_update(run_kind: RunKind) -> None
 def test_the_reference_client_is_proved_and_a_missing_one_is_not(
     run_check: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    verdict = run_check("redis_client", CLIENT, {"ttl_s": 0.5})
+    verdict = run_check("redis_client", CLIENT)
     assert verdict["ok"], verdict["message"]
     assert verdict["evidence"]["keyspace_hits"] == 1
     missing = run_check("redis_client", tmp_path / "redis_client.py")
