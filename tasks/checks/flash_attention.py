@@ -8,9 +8,10 @@ from typing import Any
 
 from tasks import api
 from tasks.api import Verdict
-from tasks.llm import local, memory, program, trial
+from tasks.llm import local, memory, trial
 from tasks.llm.trial import Broken
 from tasks.models import random_lm
+from tasks.services import program
 
 NAMES = ("naive", "tiled", "flash", "replace")
 WAYS = ("naive", "tiled", "flash")

@@ -8,9 +8,10 @@ from typing import Any
 
 from tasks import api
 from tasks.api import Verdict
-from tasks.llm import local, program, trial
+from tasks.llm import local, trial
 from tasks.llm.trial import Broken
 from tasks.models import random_lm
+from tasks.services import program
 
 NAMES = ("generate", "score", "full_cache", "sliding_cache", "cache_bytes", "formula_bytes")
 SHAPES = ({"heads": 4, "kv_heads": 4}, {"heads": 4, "kv_heads": 2, "layers": 3})

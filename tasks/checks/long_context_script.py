@@ -9,9 +9,10 @@ from typing import Any
 
 from tasks import api
 from tasks.api import Verdict
-from tasks.llm import local, program, trial
+from tasks.llm import local, trial
 from tasks.llm.trial import Broken
 from tasks.models import quiz, random_lm
+from tasks.services import program
 
 NAMES = ("prefill", "all_logits", "decode", "perplexity", "sized_text")
 TOKENS, NEW = 150, 12

@@ -8,9 +8,10 @@ from typing import Any
 
 from tasks import api
 from tasks.api import Verdict
-from tasks.llm import local, program, trial
+from tasks.llm import local, trial
 from tasks.llm.trial import Broken
 from tasks.models import random_lm
+from tasks.services import program
 
 NAMES = ("PromptCache", "fingerprint", "answer", "trace")
 PREFIX, SUFFIX, NEW, REQUESTS = 96, 12, 4, 20

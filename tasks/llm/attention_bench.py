@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import local, memory, program
+from tasks.llm import local, memory
 from tasks.models import device, random_lm
-from tasks.services import timing
+from tasks.services import program, timing
 
 NAMES = ("naive", "tiled", "flash", "replace")
 WAYS = Literal["naive", "tiled", "flash"]

@@ -8,8 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import local, program
+from tasks.llm import local
 from tasks.models import device
+from tasks.services import program
 from tasks.services.timing import spread
 
 NAMES = ("generate", "full_cache")

@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import growth, local, memory, program
+from tasks.llm import growth, local, memory
 from tasks.models import device
+from tasks.services import program
 
 NAMES = ("full_cache", "score", "cache_bytes")
 

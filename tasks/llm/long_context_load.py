@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import Field
 
 from tasks import api
-from tasks.llm import growth, local, memory, program
+from tasks.llm import growth, local, memory
 from tasks.models import device
+from tasks.services import program
 from tasks.services.timing import spread
 
 NAMES = ("prefill", "decode", "sized_text")

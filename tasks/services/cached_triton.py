@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,14 +13,17 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from tasks.api import UserError
 from tasks.models import answers
-from tasks.services import triton
+from tasks.services import program, triton
 
 LOCAL_CACHE = ("--cache-config=local,size=67108864",)
 LOAD_S = 60  # a load that takes longer has failed
 SETTLE_S = 0.05
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+CONTRACT = (
+    "CachedTriton(triton_address, redis_url, *, model, ttl_s, invalidation, connections, timeout_s) "
+    "with async infer(x), publish(version), close()"
+)
 
 
 @dataclass(frozen=True)
@@ -82,22 +83,4 @@ def one_blas_thread() -> Iterator[None]:
 
 def load_client(file: Path) -> Any:
     """The class `CachedTriton` of a learner's file. Raises UserError when the file cannot give it."""
-    if not file.is_file():
-        raise UserError("there is no such file", where=str(file))
-    spec = importlib.util.spec_from_file_location("redis_client", file)
-    if spec is None or spec.loader is None:
-        raise UserError("this is no Python file", where=str(file))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses of the file look their module up
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise UserError(f"it cannot be imported: {type(error).__name__}: {error}", where=str(file)) from error
-    if not callable(found := getattr(module, "CachedTriton", None)):
-        raise UserError(
-            "it defines no class CachedTriton",
-            where=str(file),
-            remedy="CachedTriton(triton_address, redis_url, *, model, ttl_s, invalidation, connections, timeout_s) "
-            "with async infer(x), publish(version), close()",
-        )
-    return found
+    return program.load(file, ["CachedTriton"], CONTRACT).CachedTriton

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.api import UserError
+from tasks.services import program
 
 TIMEOUT_S = 60
 CONTRACT = (
@@ -56,17 +55,4 @@ def read(file: Path) -> Any:
 
 def load(file: Path) -> Any:
     """The class `Client` of the file. UserError when the file cannot give it."""
-    if not file.is_file():
-        raise UserError("there is no such file", where=file.name)
-    spec = importlib.util.spec_from_file_location("client_infer", file)
-    if spec is None or spec.loader is None:
-        raise UserError("this is no Python file", where=file.name)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses of the file look their module up
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise UserError(f"it cannot be imported: {type(error).__name__}: {error}", where=file.name) from error
-    if not callable(found := getattr(module, "Client", None)):
-        raise UserError("it defines no class Client", where=file.name, remedy=CONTRACT)
-    return found
+    return program.load(file, ["Client"], CONTRACT).Client

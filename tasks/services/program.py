@@ -11,8 +11,8 @@ from typing import Any
 from tasks.api import UserError
 
 
-def load(file: Path, names: Sequence[str]) -> Any:
-    """Import `file`, which must define `names`. Raises UserError with what is wrong with it."""
+def load(file: Path, names: Sequence[str], contract: str = "") -> Any:
+    """Import `file`, which must define `names`. Raises UserError with what is wrong with it, and the `contract`."""
     if not file.is_file() or not file.read_bytes().strip():
         raise UserError("it is missing or empty", where=file.name)
     spec = importlib.util.spec_from_file_location(f"learner_{file.stem}", file)
@@ -25,5 +25,5 @@ def load(file: Path, names: Sequence[str]) -> Any:
     except (Exception, SystemExit) as error:
         raise UserError(f"it cannot be imported: {type(error).__name__}: {error}", where=file.name) from error
     if lacking := [name for name in names if not callable(getattr(module, name, None))]:
-        raise UserError(f"it defines no {', '.join(lacking)}", where=file.name)
+        raise UserError(f"it defines no {', '.join(lacking)}", where=file.name, remedy=contract)
     return module
