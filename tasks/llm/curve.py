@@ -26,6 +26,12 @@ def knee(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return max(rows, key=lambda row: float(row["metrics"]["power"]))
 
 
+def told(rows: list[dict[str, Any]], axis: str) -> str:
+    """Where the knee is; at the highest load there is none yet: what would bend the curve was not offered."""
+    best = knee(rows)
+    return f"{'no knee up to' if best is rows[-1] else 'knee:'} {axis.replace('_', ' ')} {best['point'][axis]:g}"
+
+
 def picture(rows: list[dict[str, Any]], axis: str, file: Path) -> None:
     from matplotlib.figure import Figure
 
@@ -43,9 +49,8 @@ def picture(rows: list[dict[str, Any]], axis: str, file: Path) -> None:
             graph.annotate(label, (x, y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
         x = best["metrics"]["output_tokens_per_s"]
         graph.axvline(x, color="#6b7280", linestyle="--", linewidth=1)
-        said = f"knee: {axis.replace('_', ' ')} {best['point'][axis]:g}"
         graph.annotate(
-            said, (x, 0.97), xycoords=("data", "axes fraction"), xytext=(-4, 0), textcoords="offset points",
+            told(rows, axis), (x, 0.97), xycoords=("data", "axes fraction"), xytext=(-4, 0), textcoords="offset points",
             ha="right", va="top", rotation=90, fontsize=9,
         )  # fmt: skip
         graph.set(title=title, xlabel="output tokens per second", ylabel="ms")

@@ -210,6 +210,9 @@ def test_the_knee_is_where_throughput_over_response_time_is_highest(tmp_path: Pa
         ctx.record(LoadPoint(request_rate=float(rate)), metrics)
     rows = api.read_rows(tmp_path / "rows.jsonl", "test")
     assert curve.knee(rows)["point"]["request_rate"] == 16
+    assert curve.told(rows, "request_rate") == "knee: request rate 16"
+    until = [row for row in rows if row["point"]["request_rate"] <= 16]
+    assert curve.told(until, "request_rate") == "no knee up to request rate 16"
     curve.draw(ctx, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
