@@ -46,7 +46,7 @@ def run_plan(plan: Plan, work: Work, request: Request, screen: Screen) -> int:
         split = choose(work.jobs, machine, request, screen)
         if request.sweep and (varied := split.varied(request)):
             split = Split(varied, ())  # a sweep measures what it varies, not what is the same in all of its jobs
-        todo = [(job, needs) for job, needs in split.ready if not measure.done(job, needs, request)]
+        todo = to_measure(split.ready, request)
         screen.opening(plan, machine, todo, split.blocked, len(split.ready) - len(todo))
         ended = [records.block(job, found, machine, root) for job, found in split.blocked]
         ended += measure_all(todo, machine, own, request, screen)
@@ -60,6 +60,17 @@ def run_plan(plan: Plan, work: Work, request: Request, screen: Screen) -> int:
         screen.closing(None if adhoc else status.of_plan(plan, root, request.defaults), ended)
         screen.closing_variants(ended)
         return exit_code(ended, verdicts)
+
+
+def to_measure(ready: Sequence[tuple[Job, Needs]], request: Request) -> list[tuple[Job, Needs]]:
+    """What is not done, and what reads the records of a day of which something is measured before it."""
+    todo, renewed = list[tuple[Job, Needs]](), set[str]()
+    for job, needs in ready:
+        if not measure.done(job, needs, request) or renewed.intersection(job.experiment.reads):
+            todo.append((job, needs))
+            if not request.variant(job, needs):  # documents read the plan's own records
+                renewed.add(job.day.id)
+    return todo
 
 
 def choose(jobs: Sequence[Job], machine: Machine, request: Request, screen: Screen) -> Split:

@@ -378,3 +378,15 @@ def test_every_task_without_a_plan_gets_its_report(one: Project) -> None:
         assert "checklist" not in ended.stdout
         report = (one.root / "artifacts/adhoc/rehearsal/report_rehearsal.md").read_text(encoding="utf-8")
         assert f"| {n} |" in report
+
+
+def test_what_reads_a_record_follows_it_in_the_same_run(project: Project) -> None:
+    day = project.day(1, {"first": project.experiment(), "looks-back": project.experiment(reads=["day01"])})
+    project.write_day(1, day)
+    project.offline()
+    assert "2 passed" in project.run("plan=day01").stdout
+    day["experiments"]["first"]["matrix"] = {"n": [1, 2, 3]}
+    project.write_day(1, day)
+    again = project.run("plan=day01").stdout
+    assert "2 to measure" in again, again
+    assert (project.status()["totals"]["stale"], "nothing to do" in project.run("plan=day01").stdout) == (0, True)
