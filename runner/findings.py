@@ -34,10 +34,12 @@ def in_file(
         found = list(wrong(parsed.cached(file, root, at)))
     except Mistakes as unread:
         return unread.problems
-    if not found:
-        return []
     shown = str(file.relative_to(root))
-    lines = yamlfile.read(file, shown)[1]
+    return placed(found, yamlfile.read(file, shown)[1], shown, at) if found else []
+
+
+def placed(found: Iterable[Wrong], lines: Lines, shown: str, at: tuple[str, ...] = ()) -> list[Problem]:
+    """The same with the file, the line and the key's full path."""
     return [Problem(f"{shown}:{_line(lines, key)}", ".".join((*at, *key)), what, remedy) for key, what, remedy in found]
 
 

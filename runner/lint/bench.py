@@ -16,6 +16,11 @@ AT_ONCE = 2  # as many cores as CI has
 Step = Callable[[], Iterable[str]]
 
 
+def made(step: Step) -> list[str]:
+    """All that a step finds: it may be a generator, which works only while it is read."""
+    return list(step())
+
+
 class Bench:
     """What every trial needs to know, and the two that make them. Used as a context manager."""
 
@@ -26,7 +31,7 @@ class Bench:
 
     def findings(self, steps: Iterable[Step]) -> Iterator[str]:
         """What the steps find, in the order of the steps, whichever ends first. They begin at once."""
-        begun = [self._pool.submit(lambda step=step: list(step())) for step in steps]  # type: ignore[misc]
+        begun = [self._pool.submit(made, step) for step in steps]
         return (finding for one in begun for finding in one.result())
 
     def say(self, message: str) -> None:

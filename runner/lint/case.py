@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from runner import yamlfile
 from runner.errors import Mistakes, Problem, mistake
+from runner.findings import findings, placed
 from runner.yamlwalk import Lines
 from tasks.api import Params
 
@@ -52,13 +53,9 @@ def lay(folder: Path, root: Path, place: Path) -> Case:
 
 def _read(file: Path, shown: str) -> tuple[Case, Lines]:
     said, lines = yamlfile.read(file, shown)
-    try:
-        return Case.model_validate(said), lines
-    except ValidationError as error:
-        places = [(tuple(map(str, each["loc"])), each["msg"]) for each in error.errors()]
-        raise Mistakes(
-            Problem(f"{shown}:{lines.get(at, 1)}", ".".join(at), message) for at, message in places
-        ) from None
+    if found := placed(findings(Case, said), lines, shown):
+        raise Mistakes(found)
+    return Case.model_validate(said), lines
 
 
 def _lay_base(case: Case, root: Path, place: Path, where: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks import api
 from tasks.api import Verdict
-from tasks.models import diffusion, diffusion_parts, judge, reading, scenes, vlm, vlm_files
+from tasks.models import device, diffusion, diffusion_parts, judge, reading, scenes, vlm, vlm_files
 from tasks.services import multimodal
 from tasks.services.multimodal import Service
 
@@ -86,7 +86,7 @@ def new_painter(folder: Path, seed: int) -> list[tuple[str, int, Any]]:
     shape = diffusion_parts.Shape()
     parts = (diffusion_parts.text_encoder(shape), diffusion_parts.vae(shape), diffusion_parts.unet(shape))
     diffusion_parts.pipeline(*parts).save_pretrained(folder)
-    pipeline = diffusion.load(folder, reading.device())  # where the service paints, and in its precision
+    pipeline = diffusion.load(folder, device.name())  # where the service paints, and in its precision
     found = []
     for number, prompt in ((seed % 1000, judge.PROMPTS[2]), (seed % 1000 + 1, judge.PROMPTS[9])):
         dice = torch.Generator().manual_seed(number)

@@ -134,9 +134,7 @@ def kernels(route: Pass, ids: Any) -> int:
 
 def with_mlc(params: Params, ctx: api.Context, folder: Path) -> None:
     """MLC-LLM's route: whole generations, compared with eager ones."""
-    import torch
-
-    place = "cuda" if torch.cuda.is_available() else "cpu"
+    place = device.name()
     wanted = mlc.eager(folder, place, params.output_tokens)
     found = mlc.compiled(folder, ctx.scratch / "mlc", params.quantization, place, params.output_tokens)
     for point in ctx.points:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from tasks.models import device
 from tasks.services.llm import client
 from tasks.services.llm.endpoint import Endpoint
 
@@ -40,9 +41,7 @@ def speeds(
 
 
 def on_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
+    return device.name() == "cuda"
 
 
 def beside_others() -> tuple[str, ...]:

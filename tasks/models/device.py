@@ -1,4 +1,4 @@
-"""A GPU's memory between two models: given back, and too little of it told as a blocked point."""
+"""Where models compute, and a GPU's memory between two of them: given back; too little of it blocks one point."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tasks import api
+
+
+def name() -> str:
+    """`cuda` or `cpu`, as torch calls it."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def release() -> None:

@@ -6,21 +6,15 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.models import device as gpu
+from tasks.models import device
 
 MAX_TOKENS = 16
-
-
-def device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def answers(folder: Path, asked: Sequence[tuple[bytes, str]]) -> list[str]:
     """The greedy answer to each picture (PNG) and question, one by one; in bfloat16 on a GPU, as it is served there."""
     found = told(folder, asked)
-    gpu.release()  # a server comes next
+    device.release()  # a server comes next
     return found
 
 
@@ -29,14 +23,14 @@ def told(folder: Path, asked: Sequence[tuple[bytes, str]]) -> list[str]:
     from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    dtype = torch.bfloat16 if device() == "cuda" else torch.float32
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(device()).eval()
+    dtype = torch.bfloat16 if device.name() == "cuda" else torch.float32
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(device.name()).eval()
     processor, found = AutoProcessor.from_pretrained(folder), []
     for shown, question in asked:
         content = [{"type": "image"}, {"type": "text", "text": question}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         picture = Image.open(io.BytesIO(shown)).convert("RGB")
-        given = processor(images=picture, text=text, return_tensors="pt").to(device())
+        given = processor(images=picture, text=text, return_tensors="pt").to(device.name())
         given.pop("token_type_ids", None)  # the decoder has no use for them
         with torch.inference_mode():
             made = model.generate(**given, max_new_tokens=MAX_TOKENS, do_sample=False)

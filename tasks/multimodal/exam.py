@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.api import UserError
 from tasks.llm import room
-from tasks.models import diffusion, fit, hub, reading, scenes, vlm, vlm_files
+from tasks.models import device, diffusion, fit, hub, scenes, vlm, vlm_files
 
 REAL_SIDE = 336  # pixels that a pretrained tower expects, at least
 TOLD = (
@@ -51,7 +51,7 @@ def model(settings: Mapping[str, Any], seed: int, say: Any) -> tuple[Path, bool]
     """The vision-language model's folder, and whether it was trained here rather than fetched."""
     part = dict(settings.get("model", {}).get("vlm", {}))
     if "repo" in part or "folder" in part:
-        gpu = reading.device() == "cuda"
+        gpu = device.name() == "cuda"
         return fitting(hub.home(hub.Source.model_validate(part), say), room.available(gpu), gpu=gpu), False
     return vlm.home(settings, seed, say), True
 

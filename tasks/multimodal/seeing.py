@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from tasks.models import reading
+from tasks.models import device, reading
 from tasks.multimodal.exam import Asked
 from tasks.services.llm import client, vllm
 from tasks.services.llm.endpoint import Endpoint
@@ -18,7 +18,7 @@ READY_S = 600.0  # 30 s on a quiet CPU, minutes on a busy one
 
 def options(tiny: bool, python: Path | None = None) -> vllm.Options:
     """Full precision on a CPU, so that answers can be compared with transformers'; bfloat16 on a GPU."""
-    gpu = reading.device() == "cuda"
+    gpu = device.name() == "cuda"
     return vllm.Options(
         max_model_len=TINY_LENGTH if tiny else LENGTH, kv_gb=TINY_KV_GB if tiny else None, python=python,
         dtype="bfloat16" if gpu else "float32", max_num_seqs=16, gpu=gpu, name="vlm", paths=(PILLOW,),

@@ -16,10 +16,8 @@ from tasks.api import UserError
 
 LOOPBACK = "127.0.0.1"
 OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
-FRAME = re.compile(
-    r'File ".+", line \d+(, in .+)?$|Traceback \(most recent call last\):$'
-)  # servers prefix their lines
-SOURCE = re.compile(r"(^|\]) {4,}\S")  # the line of code under a frame, and the marks under that
+FRAME = re.compile(r'File ".+", line \d+(, in .+)?$|Traceback \(most recent call last\):$')
+SOURCE = re.compile(r"(^|\]) {4,}\S")  # the line of code under a frame, after what a server puts before its lines
 FIRST, BELOW, TRIES = 1024, 12_000, 20  # the first port without privileges; how many to draw from, and how often
 
 

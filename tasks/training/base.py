@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tasks import api
 from tasks.llm import room
-from tasks.models import lm
+from tasks.models import device, lm
 
 MIB = 2**20
 TOKENS = 512  # of a conversation there is room for at the least
@@ -45,18 +45,12 @@ def quiet() -> None:
     transformers.utils.logging.set_verbosity_error()
 
 
-def device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def home(ctx: api.Workspace, say: Callable[[str], None]) -> Path:
     """The folder of the language model that the settings name; NoRoomError when it cannot even be loaded here.
 
     What training takes beyond its weights is seen when a GPU's memory ends: that blocks a point. 4 bits are for GPUs.
     """
-    gpu = device() == "cuda"
+    gpu = device.name() == "cuda"
     room.require(ctx.settings, TOKENS, gpu=gpu, have_bytes=room.available(gpu), precision="int4" if gpu else "fp32")
     return lm.home(ctx.settings, ctx.seed, say)
 
@@ -83,13 +77,13 @@ def load(folder: Path, *, four_bit: bool = False) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    dtype = torch.bfloat16 if device() == "cuda" else torch.float32
+    dtype = torch.bfloat16 if device.name() == "cuda" else torch.float32
     options: dict[str, Any] = {"dtype": dtype}
     if four_bit:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
-    return AutoModelForCausalLM.from_pretrained(folder, device_map=device(), **options)
+    return AutoModelForCausalLM.from_pretrained(folder, device_map=device.name(), **options)
 
 
 def adapted(model: Any, recipe: Recipe, seed: int) -> Any:

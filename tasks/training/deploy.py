@@ -87,7 +87,7 @@ def prompt_tokens(tokenizer: Any, questions: Sequence[Row]) -> int:
 
 def served(ctx: api.Context, longest: int, adapter: Path | None) -> vllm.Options:
     """float32 on a CPU, as transformers computes there, so that answers can be compared one by one."""
-    gpu = base.device() == "cuda"
+    gpu = device.name() == "cuda"
     return vllm.Options(
         max_model_len=max(LENGTH, longest), dtype="bfloat16" if gpu else "float32", max_num_seqs=8, gpu=gpu,
         kv_gb=None if gpu else 0.25, lora={ADAPTER: adapter} if adapter else {}, python=ctx.pythons.get("serving"),

@@ -122,8 +122,8 @@ def prefer(
         loss_type=list(losses), loss_weights=list(losses.values()),
         num_train_epochs=recipe.epochs, gradient_accumulation_steps=recipe.accumulate, seed=ctx.seed,
         learning_rate=recipe.learning_rate, max_length=None, logging_steps=50, save_strategy="no", report_to="none",
-        disable_tqdm=True, gradient_checkpointing=False, bf16=base.device() == "cuda",
-        use_cpu=base.device() == "cpu", dataloader_pin_memory=False,
+        disable_tqdm=True, gradient_checkpointing=False, bf16=device.name() == "cuda",
+        use_cpu=device.name() == "cpu", dataloader_pin_memory=False,
     )  # fmt: skip
     trainer = DPOTrainer(model=model, args=config, train_dataset=Dataset.from_list(chosen), processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tasks.training import base, memory
+from tasks.models import device
+from tasks.training import memory
 from tasks.training.base import Recipe
 from tasks.training.rows import Row, conversations
 
@@ -56,7 +57,7 @@ def train(
         output_dir=str(scratch), per_device_train_batch_size=recipe.batch, num_train_epochs=recipe.epochs,
         gradient_accumulation_steps=recipe.accumulate, learning_rate=recipe.learning_rate, seed=seed,
         max_length=None, logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True,
-        gradient_checkpointing=False, bf16=base.device() == "cuda", use_cpu=base.device() == "cpu",
+        gradient_checkpointing=False, bf16=device.name() == "cuda", use_cpu=device.name() == "cpu",
         dataloader_pin_memory=False, lr_scheduler_type="linear",
     )  # fmt: skip
     trainer = SFTTrainer(

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import Field
 
 from tasks import api
-from tasks.models import lm, quiz
+from tasks.models import device, lm, quiz
 from tasks.services import browser, timing, web_ui
 from tasks.services.llm import client, vllm
 from tasks.services.llm.endpoint import Endpoint
@@ -64,7 +64,7 @@ def needs(params: Params) -> Sequence[api.Needs]:
 def run(params: Params, ctx: api.Context) -> None:
     """One vLLM for all designs; every design is asked the same questions, after a first round to warm up."""
     folder = lm.home(ctx.settings, ctx.seed, ctx.say)
-    gpu = on_gpu()
+    gpu = device.name() == "cuda"
     wanted = vllm.Options(max_model_len=1024, max_num_seqs=params.users, gpu=gpu, kv_gb=None if gpu else 0.25)
     asked = quiz.held_out(params.users * params.questions, ctx.seed, TASKS)
     with vllm.serve(folder, wanted, ctx.scratch / "vllm", ctx.say) as model:
@@ -80,12 +80,6 @@ def run(params: Params, ctx: api.Context) -> None:
             page = {"page_answer_ok": shown == truth[0], "page_answer_ms": shown_ms}
             ctx.say(f"{point.design}: the page shows {shown!r}")
             ctx.record(point, {**found, **page}, scatter)
-
-
-def on_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 def turn(question: quiz.Question) -> list[dict[str, str]]:

@@ -55,7 +55,7 @@ def test_a_base_may_be_another_case(tmp_path: Path) -> None:
         ("replace: {a.py: [{old: '', new: x}]}", "3: replace.a.py.0.old", "at least 1 character"),
         ("replace: {z.py: [{old: one, new: x}]}", "3: replace.z.py", "No such file"),
         ("without: [z.py]", "2: without", "plans/day has no z.py"),
-        ("say: wrong", "3: say", "Extra inputs are not permitted"),
+        ("say: wrong", "3: say", "is not a known key"),
     ],
 )
 def test_what_no_longer_fits_is_named(tmp_path: Path, said: str, where: str, what: str) -> None:

@@ -90,7 +90,7 @@ def test_weights_that_do_not_fit_are_told_before_they_are_loaded(tmp_path: Path)
 
 
 def test_the_server_gets_one_picture_at_a_time_and_the_pillow_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.models.reading.device", lambda: "cpu")
+    monkeypatch.setattr("tasks.models.device.name", lambda: "cpu")
     options = seeing.options(tiny=True)
     argv = vllm.argv(Path("/models/vlm"), options, 8000)
     assert argv[argv.index("--limit-mm-per-prompt") + 1] == '{"image": 1}'
@@ -99,7 +99,7 @@ def test_the_server_gets_one_picture_at_a_time_and_the_pillow_processor(monkeypa
 
 
 def test_a_gpu_serves_in_bfloat16_and_lets_vllm_size_its_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.models.reading.device", lambda: "cuda")
+    monkeypatch.setattr("tasks.models.device.name", lambda: "cuda")
     argv = vllm.argv(Path("/models/llava"), seeing.options(tiny=False), 8000)
     assert argv[argv.index("--dtype") + 1] == "bfloat16"
     assert "--enforce-eager" not in argv
